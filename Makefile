@@ -1,0 +1,48 @@
+# Needs only Python 3.11, make and a network; uv is fetched into .uv/ when it is not on PATH.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+UV_VERSION := 0.13.9
+UV := $(or $(shell command -v uv),.uv/bin/uv)
+SYNC := $(UV) sync --locked --quiet --all-extras
+RUN := .venv/bin/python
+
+.PHONY: help demo test test-docker lint format setup clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1 | \2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+demo: .venv/demo ## train, serve and predict on photos that ship in a wheel: no docker, no account, no download
+	$(RUN) -m examples.demo
+
+test: .venv/dev ## the default tests: offline, no docker, under 2 minutes
+	$(RUN) -m pytest -m "not docker"
+
+test-docker: .venv/dev ## build the images and prove them with docker run
+	$(RUN) -m pytest -m docker
+
+lint: .venv/dev ## ruff, mypy, shellcheck
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	git ls-files '*.sh' .ci/run docker/bin | xargs .venv/bin/shellcheck
+
+format: .venv/dev ## rewrite the code in the house format
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+setup: .venv/dev ## everything a developer needs, without running it
+
+.venv/demo: uv.lock pyproject.toml | $(UV)
+	$(SYNC) --group demo
+	@touch $@
+
+.venv/dev: uv.lock pyproject.toml | $(UV)
+	$(SYNC) --all-groups
+	@touch .venv/demo $@
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+clean: ## remove what the targets above made
+	rm -rf .venv .uv build

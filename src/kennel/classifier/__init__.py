@@ -1,0 +1,1 @@
+"""The image classifier: what runs in both images, and on a laptop just the same."""

@@ -1,0 +1,161 @@
+"""Hyperparameters: one table with type, range, default and help, from which all else is made."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from kennel.classifier.errors import ConfigError
+
+
+def _hp(
+    default: Any,
+    *,
+    about: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    return field(default=default, metadata={"help": about, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that a training job can be told; every field is a hyperparameter of the same name."""
+
+    arch: str = _hp("resnet18", about="any torchvision classification architecture by name")
+    pretrained: str = _hp(
+        "auto",
+        choices=("auto", "channel", "image", "download", "none"),
+        about="where the first weights come from; auto tries channel, image, download in that order",
+    )
+    train_layers: str = _hp("all", choices=("all", "head"), about="train the whole network or its last layer only")
+    epochs: int = _hp(10, low=1, high=10_000, about="passes over the training images")
+    batch_size: int = _hp(32, low=1, high=65_536, about="training images in one step")
+    optimizer: str = _hp("adamw", choices=("adamw", "sgd"), about="update rule")
+    lr: float = _hp(1e-3, low=1e-8, high=100.0, about="peak learning rate")
+    weight_decay: float = _hp(0.01, low=0.0, high=10.0, about="decoupled for adamw, L2 for sgd")
+    momentum: float = _hp(0.9, low=0.0, high=0.999, about="momentum of sgd")
+    schedule: str = _hp("cosine", choices=("cosine", "constant"), about="course of the learning rate after warm-up")
+    warmup_epochs: float = _hp(0.5, low=0.0, high=1_000.0, about="epochs of linear warm-up")
+    label_smoothing: float = _hp(0.0, low=0.0, high=0.99, about="probability mass spread over the other classes")
+    validation_fraction: float = _hp(
+        0.2,
+        low=0.01,
+        high=0.9,
+        about="share cut from train, class by class, when there is no validation channel",
+    )
+    bad_images: str = _hp(
+        "skip",
+        choices=("skip", "fail"),
+        about="leave out files that cannot be read (they are listed), or stop",
+    )
+    resize_px: int = _hp(0, low=0, high=8_192, about="shorter side before the centre crop; 0: the architecture's own")
+    crop_px: int = _hp(
+        0, low=0, high=8_192, about="side of the square that the network sees; 0: the architecture's own"
+    )
+    num_workers: int = _hp(-1, low=-1, high=256, about="loader processes; -1: from the cores, 0: none")
+    debugger: str = _hp("auto", choices=("auto", "off"), about="smdebug hook; off registers no hook at all")
+    seed: int = _hp(0, low=0, high=2**31 - 1, about="seed of the split, the order, the augmentation and the new head")
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A row of the table."""
+
+    name: str
+    type: type
+    default: str | int | float
+    help: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+
+    def describe_range(self) -> str:
+        """The allowed values as people write them: `1..10000`, `adamw|sgd`, or `any`."""
+        if self.choices:
+            return "|".join(self.choices)
+        return f"{self.low:g}..{self.high:g}" if self.low is not None and self.high is not None else "any"
+
+
+HYPERPARAMETERS: dict[str, Hyperparameter] = {
+    f.name: Hyperparameter(
+        f.name,
+        type(f.default),
+        f.default,  # type: ignore[arg-type]  # every field has a plain default
+        f.metadata["help"],
+        f.metadata["low"],
+        f.metadata["high"],
+        f.metadata["choices"],
+    )
+    for f in fields(TrainConfig)
+}
+
+
+def parse_hyperparameters(raw: Mapping[str, str]) -> TrainConfig:
+    """Turn the strings of hyperparameters.json into a checked configuration.
+
+    Hyphens and underscores mean the same. Names that belong to the platform (`sagemaker_*`,
+    `_tuning_objective_metric`) are passed over.
+
+    Raises:
+        ConfigError: with one sentence for every unknown name and every bad value.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for given, text in raw.items():
+        name = given.replace("-", "_")
+        if name.startswith(("sagemaker_", "_")):
+            continue
+        row = HYPERPARAMETERS.get(name)
+        if row is None:
+            problems.append(_unknown(given))
+        elif name in values:
+            problems.append(f"Hyperparameter '{name}' is given twice, with '-' and with '_'. Keep one.")
+        else:
+            try:
+                values[name] = _parse_value(row, _unquote(text))
+            except ValueError as error:
+                problems.append(str(error))
+    if problems:
+        raise ConfigError(problems)
+    return TrainConfig(**values)
+
+
+def _unquote(text: str) -> str:
+    """The SDK writes strings as JSON ('"adamw"'), the console and the CLI as they are ('adamw')."""
+    if text.startswith('"'):
+        try:
+            decoded = json.loads(text)
+        except ValueError:
+            return text
+        return decoded if isinstance(decoded, str) else text
+    return text
+
+
+def _parse_value(row: Hyperparameter, text: str) -> str | int | float:
+    bad = f"Hyperparameter '{row.name}' has value '{text}'."
+    if row.type is str:
+        if row.choices and text not in row.choices:
+            raise ValueError(f"{bad} Use one of {', '.join(row.choices)}.")
+        return text
+    low, high = (-math.inf if row.low is None else row.low), (math.inf if row.high is None else row.high)
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"{bad} Use a number in {row.describe_range()}.") from None
+    if not math.isfinite(number) or not low <= number <= high:
+        raise ValueError(f"{bad} Use a number in {row.describe_range()}.")
+    if row.type is int and not number.is_integer():
+        raise ValueError(f"{bad} Use a whole number in {row.describe_range()}.")
+    return int(number) if row.type is int else number
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name.replace("-", "_"), HYPERPARAMETERS, n=1)
+    hint = f"Did you mean '{close[0]}'?" if close else f"Known names: {', '.join(HYPERPARAMETERS)}."
+    return f"Unknown hyperparameter '{name}'. {hint}"

@@ -1,0 +1,131 @@
+"""SageMaker's training and hosting folders: the only file that spells /opt/ml.
+
+Sources: Amazon SageMaker AI developer guide, "How Amazon SageMaker Processes Training Input",
+"... Provides Training Information", "... Processes Training Output" and "Use Your Own Inference Code".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from kennel.classifier.errors import ConfigError
+
+BASE_DIR = "/opt/ml"
+BASE_DIR_VARIABLE = "SAGEMAKER_BASE_DIR"  # the variable that sagemaker-training reads, too
+FAILURE_REASON_CHARS = 1024  # DescribeTrainingJob returns this much of the failure file
+TRAINING_STOP_GRACE_S = 120  # StopTrainingJob: from SIGTERM to SIGKILL
+HOSTING_STOP_GRACE_S = 30  # an endpoint's container: from SIGTERM to SIGKILL
+PAYLOAD_LIMIT_BYTES = 6 * 1024 * 1024  # InvokeEndpoint's Body in botocore's service model
+HOSTING_PORT = 8080
+
+
+@dataclass(frozen=True)
+class ContainerPaths:
+    """Where a job finds its input and leaves its output, below one base folder."""
+
+    base: Path
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> ContainerPaths:
+        """Take the base folder from SAGEMAKER_BASE_DIR, or SageMaker's own where that is not set."""
+        return cls(Path(environ.get(BASE_DIR_VARIABLE) or BASE_DIR))
+
+    @property
+    def config_dir(self) -> Path:
+        """Where the platform writes its JSON files before the container starts."""
+        return self.base / "input/config"
+
+    @property
+    def hyperparameters_file(self) -> Path:
+        """A JSON object whose values are all strings."""
+        return self.config_dir / "hyperparameters.json"
+
+    @property
+    def debug_hook_config_file(self) -> Path:
+        """The request's DebugHookConfig, present only when the request had one."""
+        return self.config_dir / "debughookconfig.json"
+
+    def channel(self, name: str) -> Path | None:
+        """The folder of an input channel, or None when the job has no such channel."""
+        folder = self.base / "input/data" / name
+        return folder if folder.is_dir() else None
+
+    @property
+    def channels_dir(self) -> Path:
+        """The folder that holds one folder a channel."""
+        return self.base / "input/data"
+
+    @property
+    def model_dir(self) -> Path:
+        """What becomes model.tar.gz; in a hosting container, what it was unpacked to."""
+        return self.base / "model"
+
+    @property
+    def output_dir(self) -> Path:
+        """Holds the failure file and the folders of other outputs."""
+        return self.base / "output"
+
+    @property
+    def output_data_dir(self) -> Path:
+        """What becomes output.tar.gz."""
+        return self.base / "output/data"
+
+    @property
+    def failure_file(self) -> Path:
+        """Its first 1024 characters become the job's FailureReason."""
+        return self.base / "output/failure"
+
+    def read_hyperparameters(self) -> dict[str, str]:
+        """The job's hyperparameters as the platform wrote them; empty when there is no such file.
+
+        Raises:
+            ConfigError: the file is not a JSON object.
+        """
+        if not self.hyperparameters_file.exists():
+            return {}
+        text = self.hyperparameters_file.read_text(encoding="utf-8")
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigError([f"{self.hyperparameters_file} is not valid JSON: {error}."]) from error
+        if not isinstance(values, dict):
+            raise ConfigError(
+                [f"{self.hyperparameters_file} holds a JSON {type(values).__name__}; write an object of strings."]
+            )
+        return {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+    def write_failure(self, message: str) -> None:
+        """Tell the platform why the job failed; only the first 1024 characters are kept there."""
+        write_text(self.failure_file, message[:FAILURE_REASON_CHARS])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file so that readers see all of it or nothing of it."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as readable JSON, all of it or nothing of it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that takes its place only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # a full disk or a power cut shows here, before the old file is replaced
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,36 @@
+"""Errors that a user can act on: what was wrong, the value, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class KennelError(Exception):
+    """A problem with what was given to Kennel, not with Kennel itself.
+
+    The message is one or more plain sentences; boundaries print it without a traceback.
+    """
+
+
+class ConfigError(KennelError):
+    """One or more hyperparameters are wrong; all of them are named at once."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(KennelError):
+    """A channel does not hold what training needs."""
+
+
+class ModelError(KennelError):
+    """An architecture or its pretrained weights cannot be used."""
+
+
+class ArtifactError(KennelError):
+    """A model folder is not an artifact that this version can read."""
+
+
+class ImageError(KennelError):
+    """Bytes that should be an image are not one, or are one that is not safe to decode."""

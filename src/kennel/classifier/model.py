@@ -1,0 +1,181 @@
+"""The network: any torchvision classifier, its head, and where its first weights come from."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import nn
+
+from kennel.classifier.errors import ModelError
+
+BAKED_WEIGHTS_VARIABLE = "KENNEL_PRETRAINED_DIR"  # set in the image; holds <arch>.pth files baked in at build time
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """First weights and a phrase for the log that says where they are from."""
+
+    state: dict[str, torch.Tensor]
+    source: str
+
+
+def architectures() -> list[str]:
+    """Names of every classification network that torchvision builds."""
+    return torchvision.models.list_models(module=torchvision.models)  # type: ignore[no-any-return]
+
+
+def build(arch: str, num_classes: int) -> nn.Module:
+    """A network with fresh weights and a head for this many classes.
+
+    Raises:
+        ModelError: torchvision has no classifier of that name.
+    """
+    known = architectures()
+    if arch not in known:
+        close = difflib.get_close_matches(arch, known, n=1)
+        hint = f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(known)}."
+        raise ModelError(f"Unknown architecture '{arch}'. {hint}")
+    options: dict[str, Any] = {"weights": None, "num_classes": num_classes}
+    if arch in ("googlenet", "inception_v3"):  # their side heads exist only to help training from scratch
+        options |= {"aux_logits": False, "init_weights": True}
+    return torchvision.models.get_model(arch, **options)  # type: ignore[no-any-return]
+
+
+def head_parameters(arch: str) -> frozenset[str]:
+    """Names of the parameters whose shape depends on the number of classes: the head, whatever it is called."""
+    with torch.device("meta"):  # shapes only; nothing is allocated
+        two, three = build(arch, 2), build(arch, 3)
+    sizes = {name: tensor.shape for name, tensor in three.named_parameters()}
+    return frozenset(name for name, tensor in two.named_parameters() if tensor.shape != sizes[name])
+
+
+def load_backbone(model: nn.Module, pretrained: Pretrained, head: frozenset[str]) -> list[str]:
+    """Copy pretrained weights into a network, all but a head of another shape.
+
+    Returns:
+        the names that kept their fresh weights; the head's, or none when the head fitted as well.
+
+    Raises:
+        ModelError: the weights lack a backbone tensor or one has another shape.
+    """
+    own = model.state_dict()
+    state = {name.removeprefix("module."): tensor for name, tensor in pretrained.state.items()}
+    missing = [name for name in own if name not in state and not _optional(name, head)]
+    wrong = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in state and name not in head and state[name].shape != own[name].shape
+    ]
+    if missing or wrong:
+        what = f"lack {len(missing)} tensors such as '{missing[0]}'" if missing else f"have {wrong[0]}"
+        raise ModelError(
+            f"The pretrained weights from {pretrained.source} {what}. They belong to another architecture than "
+            f"{type(model).__name__}: set 'arch' to theirs, or give the weights of this one."
+        )
+    usable = {name: state[name] for name in own if name in state and state[name].shape == own[name].shape}
+    if not head <= usable.keys():  # half a foreign head is no head
+        usable = {name: tensor for name, tensor in usable.items() if name not in head}
+    model.load_state_dict(usable, strict=False)
+    return [name for name in own if name not in usable and name in head]
+
+
+def _optional(name: str, head: frozenset[str]) -> bool:
+    return name in head or name.endswith("num_batches_tracked")  # a counter that old state dicts do not have
+
+
+def freeze_backbone(model: nn.Module, head: frozenset[str]) -> None:
+    """Leave only the head's parameters trainable."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in head)
+
+
+def set_training_mode(model: nn.Module) -> None:
+    """Training mode, but frozen modules stay in evaluation mode, so their batch statistics do not drift."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+def find_pretrained(
+    choice: str, arch: str, channel: Path | None, environ: Mapping[str, str] = os.environ
+) -> Pretrained | None:
+    """First weights by the hyperparameter `pretrained`; None only when it says `none`.
+
+    Args:
+        choice: auto, channel, image, download or none. auto takes the first of channel, image and download that
+            there is.
+        arch: architecture name.
+        channel: folder of the `pretrained` channel, if the job has one.
+        environ: where the image says what was baked in.
+
+    Raises:
+        ModelError: the chosen source is not there or cannot be read. There is no silent training from scratch.
+    """
+    if choice == "none":
+        return None
+    baked = (
+        Path(environ.get(BAKED_WEIGHTS_VARIABLE, "")) / f"{arch}.pth" if environ.get(BAKED_WEIGHTS_VARIABLE) else None
+    )
+    if choice == "channel" and channel is None:
+        raise ModelError(
+            "pretrained=channel, but the job has no channel named 'pretrained'. Add one with a weights file."
+        )
+    if choice == "image" and not (baked and baked.exists()):
+        raise ModelError(f"pretrained=image, but no weights for '{arch}' were baked into this image ({baked}).")
+    if channel is not None and choice in ("auto", "channel"):
+        path = _weights_file(channel)
+        return Pretrained(read_weights(path), f"channel 'pretrained', file {path.name}")
+    if baked is not None and baked.exists() and choice in ("auto", "image"):
+        return Pretrained(read_weights(baked), f"the image, file {baked.name}")
+    return _download(arch)
+
+
+def _weights_file(folder: Path) -> Path:
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _WEIGHT_SUFFIXES)
+    if len(files) != 1:
+        found = ", ".join(path.name for path in files) or "none"
+        raise ModelError(
+            f"Channel 'pretrained' must hold exactly one weights file ({', '.join(_WEIGHT_SUFFIXES)}); found: {found}."
+        )
+    return files[0]
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict without running code that may be in the file.
+
+    Raises:
+        ModelError: damaged, or more than a state dict of tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types here, all of which mean the same to the user
+        raise ModelError(f"Cannot read the weights in {path}: {str(error).splitlines()[0]}") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ModelError(f"{path} is not a state dict (names with tensors). Save model.state_dict() instead.")
+    return state
+
+
+def _download(arch: str) -> Pretrained:
+    weights = torchvision.models.get_model_weights(arch).DEFAULT
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        raise ModelError(
+            f"Cannot download {weights} from {weights.url}: {error}. Add a channel 'pretrained' with the file, build "
+            "an image with the weights baked in, or set pretrained=none to train from scratch."
+        ) from error
+    return Pretrained(state, f"torchvision's download, {weights}")

@@ -1,0 +1,66 @@
+"""A loaded artifact that answers: the one path from a photo to probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kennel.classifier.artifact import Meta, load_artifact
+from kennel.classifier.preprocess import evaluation_tensor, normalise
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One line of a top-k list."""
+
+    label: str
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network in evaluation mode with its own description."""
+
+    model: nn.Module
+    meta: Meta
+    device: torch.device
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | None = None) -> Predictor:
+        """Load an artifact folder onto a device (the GPU if there is one).
+
+        Raises:
+            ArtifactError: see `load_artifact`.
+        """
+        device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model, meta = load_artifact(folder)
+        return cls(model.to(device), meta, device)
+
+    def tensor(self, source: bytes | Path) -> torch.Tensor:
+        """The network's view of a photo: uint8, shape (3, crop_px, crop_px). Raises ImageError."""
+        return evaluation_tensor(source, self.meta.preprocessing)
+
+    @torch.inference_mode()
+    def probabilities(self, batch: torch.Tensor) -> torch.Tensor:
+        """Class probabilities.
+
+        Args:
+            batch: uint8, shape (N, 3, crop_px, crop_px).
+
+        Returns:
+            float32 on the CPU, shape (N, classes); rows sum to 1.
+        """
+        images = normalise(batch.to(self.device), self.meta.preprocessing)
+        return torch.softmax(self.model(images).float(), dim=1).cpu()
+
+    def top(self, probabilities: torch.Tensor, k: int) -> list[Prediction]:
+        """The k most probable classes of one row, most probable first (all of them when k is larger)."""
+        values, order = probabilities.topk(min(k, len(self.meta.classes)))
+        return [
+            Prediction(self.meta.labels[i], self.meta.classes[i], value)
+            for i, value in zip(order.tolist(), values.tolist(), strict=True)
+        ]
