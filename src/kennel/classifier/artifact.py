@@ -9,7 +9,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,13 @@ def save_artifact(folder: Path, model: nn.Module, meta: Meta) -> Meta:
     data = safetensors.torch.save(state)
     with atomic_write(folder / WEIGHTS_FILE) as file:
         file.write(data)
-    written = Meta(**{**_shallow(meta), "weights_sha256": hashlib.sha256(data).hexdigest()})
-    write_json(folder / META_FILE, asdict(written))
-    return written
+    return write_meta(folder, replace(meta, weights_sha256=hashlib.sha256(data).hexdigest()))
 
 
-def _shallow(meta: Meta) -> dict[str, Any]:
-    return {name: getattr(meta, name) for name in Meta.__dataclass_fields__}
+def write_meta(folder: Path, meta: Meta) -> Meta:
+    """Write meta.json anew, for weights that are already in the folder."""
+    write_json(folder / META_FILE, asdict(meta))
+    return meta
 
 
 def read_meta(folder: Path) -> Meta:

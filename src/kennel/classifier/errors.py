@@ -28,6 +28,10 @@ class ModelError(KennelError):
     """An architecture or its pretrained weights cannot be used."""
 
 
+class TrainingError(KennelError):
+    """Training cannot go on and has left nothing that could be used."""
+
+
 class ArtifactError(KennelError):
     """A model folder is not an artifact that this version can read."""
 

@@ -30,7 +30,7 @@ def metric_line(values: Mapping[str, float], **context: object) -> str:
         if name not in METRICS:
             raise KeyError(name)
     parts = [f"{name}={value}" for name, value in context.items()]
-    return " ".join(parts + [f"{name}={value:.6f}" for name, value in values.items()])
+    return " ".join(parts + [f"{name}={values[name]:.6f}" for name in METRICS if name in values])
 
 
 def metric_definitions() -> list[dict[str, str]]:

@@ -45,17 +45,17 @@ class Predictor:
         return evaluation_tensor(source, self.meta.preprocessing)
 
     @torch.inference_mode()
-    def probabilities(self, batch: torch.Tensor) -> torch.Tensor:
-        """Class probabilities.
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        """The network's raw outputs: float32 on its device, shape (N, classes).
 
         Args:
             batch: uint8, shape (N, 3, crop_px, crop_px).
-
-        Returns:
-            float32 on the CPU, shape (N, classes); rows sum to 1.
         """
-        images = normalise(batch.to(self.device), self.meta.preprocessing)
-        return torch.softmax(self.model(images).float(), dim=1).cpu()
+        return self.model(normalise(batch.to(self.device), self.meta.preprocessing)).float()  # type: ignore[no-any-return]
+
+    def probabilities(self, batch: torch.Tensor) -> torch.Tensor:
+        """Class probabilities: float32 on the CPU, shape (N, classes); rows sum to 1."""
+        return torch.softmax(self.logits(batch), dim=1).cpu()
 
     def top(self, probabilities: torch.Tensor, k: int) -> list[Prediction]:
         """The k most probable classes of one row, most probable first (all of them when k is larger)."""

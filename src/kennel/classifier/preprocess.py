@@ -23,7 +23,7 @@ from kennel.classifier.errors import ConfigError, ImageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "MPO")  # MPO: the JPEG pairs of many phone cameras
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")  # a phone camera's JPEG pair (MPO) opens as JPEG
 MAX_PIXELS = 89_478_485  # Pillow's own warning limit: 256 MiB of RGB
 _BACKGROUND = "white"  # what shows through transparent pixels, as on a page
 _RESAMPLING = {
@@ -35,6 +35,7 @@ _RESAMPLING = {
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, struct.error, zlib.error)
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower in pixels
+Image.init()  # registers every format; without it `formats` may name one that is not known yet
 Image.MAX_IMAGE_PIXELS = None  # `read_header` refuses by MAX_PIXELS before a pixel is decoded, without a warning
 
 
@@ -86,7 +87,7 @@ def read_header(source: bytes | Path) -> Image.Image:
             warnings.simplefilter("ignore")  # broken metadata is no reason to refuse good pixels
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except UnidentifiedImageError:
-        raise ImageError(f"not a readable image; send one of {', '.join(FORMATS[:-1])}") from None
+        raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from None
     except _DECODE_ERRORS as error:
         raise ImageError(f"not a readable image: {error}") from error
     width, height = image.size

@@ -1,0 +1,1 @@
+"""Programs that use Kennel as its users do."""

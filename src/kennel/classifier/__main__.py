@@ -1,0 +1,133 @@
+"""The classifier's command line: `python -m kennel.classifier train|predict`; the only module that prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from kennel.classifier.config import HYPERPARAMETERS, parse_hyperparameters
+from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths
+from kennel.classifier.errors import ConfigError, KennelError
+
+_TRAIN_EXAMPLE = """\
+example:
+  mkdir -p job/input/data && ln -s ~/photos job/input/data/train
+  python -m kennel.classifier train --base-dir job --pretrained none --epochs 5
+"""
+_PREDICT_EXAMPLE = """\
+example:
+  python -m kennel.classifier predict job/model photo.jpg --top 3
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    arguments, rest = _parser().parse_known_args(argv)
+    if arguments.command == "train":
+        return _train(arguments, rest)
+    if rest:
+        _parser().error(f"unrecognised arguments: {' '.join(rest)}")
+    return _predict(arguments)
+
+
+def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    paths = ContainerPaths(arguments.base_dir.absolute())
+    try:
+        config = parse_hyperparameters({**paths.read_hyperparameters(), **_flags(rest)})
+        from kennel.classifier.stop import StopSignal  # after the configuration: torch takes seconds to import
+        from kennel.classifier.train import run
+
+        run(config, paths, StopSignal().listen())
+    except KennelError as error:
+        _fail(paths, str(error))
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        _fail(paths, f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}")
+        return 1
+    return 0
+
+
+def _fail(paths: ContainerPaths, message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    try:
+        paths.write_failure(message)
+    except OSError as error:  # a full or read-only disk; the message above is all that is left to give
+        print(f"error: cannot write {paths.failure_file}: {error.strerror}", file=sys.stderr, flush=True)
+
+
+def _flags(tokens: Sequence[str]) -> dict[str, str]:
+    """`--lr 0.1 --batch-size=8` as a mapping; sagemaker-training passes hyperparameters in this form, too."""
+    values: dict[str, str] = {}
+    queue = list(tokens)
+    while queue:
+        token = queue.pop(0)
+        if not token.startswith("--"):
+            raise ConfigError([f"Unexpected argument '{token}'. Write hyperparameters as --name value."])
+        name, equals, value = token[2:].partition("=")
+        if not equals:
+            if not queue:
+                raise ConfigError([f"Hyperparameter '{name}' has no value. Write --{name} VALUE."])
+            value = queue.pop(0)
+        values[name.replace("-", "_")] = value
+    return values
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from kennel.classifier.predictor import Predictor
+
+    try:
+        predictor = Predictor.load(arguments.model_dir)
+        for photo in arguments.photos:
+            row = predictor.probabilities(predictor.tensor(photo).unsqueeze(0))[0]
+            best = [{"label": p.label, "probability": p.probability} for p in predictor.top(row, arguments.top)]
+            print(json.dumps({"path": str(photo), "predictions": best}, ensure_ascii=False))
+    except KennelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kennel.classifier", description="Train and try an image classifier."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    rows = "\n".join(
+        f"  --{row.name} {row.describe_range()} (default {row.default})\n      {row.help}"
+        for row in HYPERPARAMETERS.values()
+    )
+    train = commands.add_parser(
+        "train",
+        help="train on the channels below a base folder",
+        epilog=f"hyperparameters, which override those of hyperparameters.json:\n{rows}\n\n{_TRAIN_EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = os.environ.get(BASE_DIR_VARIABLE) or BASE_DIR
+    train.add_argument(
+        "--base-dir",
+        type=Path,
+        default=Path(default),
+        help=f"the job's folder (default {default}, from {BASE_DIR_VARIABLE})",
+    )
+    predict = commands.add_parser(
+        "predict",
+        help="classify photos with an artifact",
+        epilog=_PREDICT_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    predict.add_argument("model_dir", type=Path, help="the artifact's folder")
+    predict.add_argument("photos", type=Path, nargs="+", help="image files")
+    predict.add_argument("--top", type=int, default=5, help="classes to list (default 5)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

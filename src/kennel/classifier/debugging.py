@@ -1,0 +1,116 @@
+"""smdebug's hook: what it saves and when; the only file that imports smdebug.
+
+With a `debughookconfig.json` (the request's DebugHookConfig) the hook does what that says. Without one it is cheap and
+useful by itself: losses often, and a few reductions of gradients, weights and activations at an interval that follows
+the steps in an epoch, because smdebug's own default (every 500 steps) is longer than most fine-tunings.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kennel.classifier.contract import ContainerPaths
+
+_LOG = logging.getLogger(__name__)
+_LOSSES_PER_EPOCH = 20
+_REDUCTIONS_PER_EPOCH = 2  # a save of all reductions of ResNet18 is 0.1 MB; raw tensors would be 86 MB
+
+
+class Debugger:
+    """A hook, or none: with none every call does nothing, and the network carries no hook at all."""
+
+    def __init__(self, hook: Any = None, folder: Path | None = None) -> None:
+        self._hook = hook
+        self.folder = folder
+
+    def train_mode(self) -> None:
+        """What follows are training steps."""
+        self._set_mode("TRAIN")
+
+    def evaluation_mode(self) -> None:
+        """What follows are validation steps."""
+        self._set_mode("EVAL")
+
+    def _set_mode(self, name: str) -> None:
+        if self._hook is not None:
+            import smdebug.pytorch as smd
+
+            self._hook.set_mode(smd.modes[name])
+
+    def close(self) -> None:
+        """Write what is buffered and mark the trial as ended."""
+        if self._hook is not None:
+            self._hook.close()
+
+
+def attach(
+    model: nn.Module, losses: list[nn.Module], paths: ContainerPaths, *, choice: str, steps_per_epoch: int
+) -> Debugger:
+    """Register smdebug's hook on a network and its loss modules.
+
+    Args:
+        model: the network; registered before it is wrapped by anything else.
+        losses: loss modules whose outputs are saved.
+        paths: where the configuration may be, and where tensors go without one.
+        choice: the hyperparameter `debugger`; "off" registers nothing.
+        steps_per_epoch: decides the default intervals.
+    """
+    if choice == "off":
+        return Debugger()
+    os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")  # read once, when smdebug is imported
+    try:
+        import smdebug.pytorch as smd
+    except ImportError as error:
+        _LOG.warning("The debugger is off: smdebug cannot be imported (%s).", error)
+        return Debugger()
+    config_file = paths.debug_hook_config_file
+    hook = (
+        smd.Hook.create_from_json_file(str(config_file))
+        if config_file.exists()
+        else _default_hook(smd, paths, steps_per_epoch)
+    )
+    if hook is None:
+        _LOG.warning("The debugger is off: smdebug could not start its hook.")
+        return Debugger()
+    # smdebug swallows its own errors only under AWS's default configuration; a debugger must never end a training.
+    hook.has_default_configuration = lambda: True
+    hook.register_module(model)
+    for loss in losses:
+        hook.register_loss(loss)
+    source = config_file.name if config_file.exists() else "Kennel's default"
+    _LOG.info("Debugger: smdebug hook by %s, tensors in %s", source, hook.out_dir)
+    return Debugger(hook, Path(hook.out_dir))
+
+
+def _default_hook(smd: Any, paths: ContainerPaths, steps_per_epoch: int) -> Any:
+    folder = paths.output_data_dir / "tensors"
+    shutil.rmtree(folder, ignore_errors=True)  # smdebug refuses a folder that exists; this one is ours
+    every_loss = max(1, steps_per_epoch // _LOSSES_PER_EPOCH)
+    every_reduction = max(1, steps_per_epoch // _REDUCTIONS_PER_EPOCH)
+    evaluation_off = smd.SaveConfigMode(save_interval=1, end_step=0)
+    reductions = smd.SaveConfig(
+        {
+            smd.modes.TRAIN: smd.SaveConfigMode(save_interval=every_reduction),
+            smd.modes.EVAL: evaluation_off,
+        }
+    )
+    hook = smd.Hook(
+        out_dir=str(folder),
+        save_config=reductions,
+        reduction_config=smd.ReductionConfig(reductions=["min", "max", "mean"], abs_reductions=["mean"], norms=["l2"]),
+        include_collections=["losses", "gradients", "weights", "biases", "activations"],
+    )
+    hook.get_collection("activations").include("relu_output|sigmoid_output|tanh_output")
+    hook.get_collection("losses").save_config = smd.SaveConfig(
+        {
+            smd.modes.TRAIN: smd.SaveConfigMode(save_interval=every_loss),
+            smd.modes.EVAL: smd.SaveConfigMode(save_interval=1),
+        }
+    )
+    return hook

@@ -1,0 +1,130 @@
+"""From image folders to batches: random views for training, the fixed view for evaluation.
+
+Every random choice depends only on (seed, epoch, image), never on a worker's state, so the batches of an epoch are
+the same for any number of workers and after any restart.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from kennel.classifier.folder import ImageFolder
+from kennel.classifier.preprocess import (
+    Box,
+    Preprocessing,
+    crop_to_tensor,
+    evaluation_tensor,
+    read_header,
+    upright_size,
+)
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (N, 3, H, W) and int64 (N,)
+
+_AREA = (0.08, 1.0)  # Szegedy et al. 2014, "Going deeper with convolutions", section 6: the usual random crop
+_RATIO = (3 / 4, 4 / 3)
+
+
+class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
+    """A random crop, mirrored every other time, of an image; indexed by (epoch, position in the folder)."""
+
+    def __init__(self, folder: ImageFolder, preprocessing: Preprocessing, seed: int) -> None:
+        self._folder, self._preprocessing, self._seed = folder, preprocessing, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
+        epoch, index = key
+        sample = self._folder.samples[index]
+        rng = np.random.default_rng((self._seed, epoch, index))
+        with read_header(sample.path) as image:
+            view = crop_to_tensor(image, random_box(upright_size(image), rng), self._preprocessing)
+        return (view.flip(2) if rng.random() < 0.5 else view), sample.target
+
+
+class EvaluationImages(Dataset[tuple[torch.Tensor, int]]):
+    """The centre crop of an image, exactly as serving cuts it."""
+
+    def __init__(self, folder: ImageFolder, preprocessing: Preprocessing) -> None:
+        self._folder, self._preprocessing = folder, preprocessing
+
+    def __len__(self) -> int:
+        return len(self._folder)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        sample = self._folder.samples[index]
+        return evaluation_tensor(sample.path, self._preprocessing), sample.target
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """A new order of all images for each epoch, from the seed and the epoch's number alone."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._size, self._seed = size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng((self._seed, self.epoch)).permutation(self._size)
+        return iter([(self.epoch, int(index)) for index in order])
+
+
+def random_box(size: tuple[int, int], rng: np.random.Generator) -> Box:
+    """A random part of an image: 8 % to 100 % of its area, 3:4 to 4:3, as torchvision's RandomResizedCrop."""
+    width, height = size
+    for _ in range(10):
+        area = width * height * rng.uniform(*_AREA)
+        ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
+        w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if w <= width and h <= height:
+            left, upper = rng.uniform(0, width - w), rng.uniform(0, height - h)
+            return (left, upper, left + w, upper + h)
+    side = min(width, height)
+    left, upper = (width - side) / 2, (height - side) / 2
+    return (left, upper, left + side, upper + side)
+
+
+def default_workers(device: torch.device) -> tuple[int, str]:
+    """Loader processes and the reason for that number."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    if device.type == "cuda":
+        return min(cores, 16), f"{cores} cores feed a GPU"
+    return max(1, cores // 4), f"{cores} cores also compute the steps"
+
+
+def training_loader(
+    folder: ImageFolder, preprocessing: Preprocessing, *, batch_size: int, workers: int, seed: int, pin: bool
+) -> tuple[DataLoader[Batch], EpochSampler]:
+    """Batches of random views. Set the sampler's `epoch` before each pass.
+
+    A last batch of one image is left out: batch normalisation cannot take the variance of a single value.
+    """
+    sampler = EpochSampler(len(folder), seed)
+    loader: DataLoader[Batch] = DataLoader(
+        TrainingImages(folder, preprocessing, seed),  # type: ignore[arg-type]  # the loader's type is its batch
+        batch_size=min(batch_size, len(folder)),
+        sampler=sampler,
+        drop_last=len(folder) % batch_size == 1 and len(folder) > 1,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin,
+    )
+    return loader, sampler
+
+
+def evaluation_loader(
+    folder: ImageFolder, preprocessing: Preprocessing, *, batch_size: int, workers: int, pin: bool
+) -> DataLoader[Batch]:
+    """Batches of centre crops in the folder's order."""
+    return DataLoader(
+        EvaluationImages(folder, preprocessing),  # type: ignore[arg-type]  # the loader's type is its batch
+        batch_size=batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin,
+    )
