@@ -1,0 +1,1 @@
+"""Runs in the serve image: the handler and the HTTP front before it."""

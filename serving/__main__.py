@@ -1,0 +1,63 @@
+"""`python -m serving serve`: what SageMaker runs as `docker run IMAGE serve`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from kennel.classifier.errors import KennelError
+from serving import logs
+from serving.server import run
+from serving.settings import Settings
+
+_EXAMPLE = "example: python -m serving serve --model-dir model --port 8080"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence instead of the usage text."""
+        self.exit(2, f"{self.prog}: {message}. Try --help.\n")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line; exits with 2 and one sentence when it is wrong."""
+    parser = _Parser(prog="serving", description="Serve an image classifier over HTTP.", epilog=_EXAMPLE)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve")
+    serve = commands.add_parser("serve", help="answer /ping and /invocations", epilog=_EXAMPLE, allow_abbrev=False)
+    serve.add_argument("--model-dir", type=Path, help="the folder that training wrote (default: the container's)")
+    serve.add_argument("--host", help="address to listen on (default: KENNEL_HOST, else 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="default: SAGEMAKER_BIND_TO_PORT, else 8080; 0: any free one")
+    options, extras = parser.parse_known_args(arguments)
+    if extras:
+        close = difflib.get_close_matches(extras[0], ["--model-dir", "--host", "--port", "--help"], n=1)
+        serve.error(f"unknown argument '{extras[0]}'" + (f"; did you mean '{close[0]}'?" if close else ""))
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until SIGTERM; 0 after a clean stop, 1 with one sentence when the model cannot be served."""
+    options = parse(arguments)
+    logs.configure()
+    try:
+        run(Settings.from_environ(model_dir=options.model_dir, host=options.host, port=options.port))
+    except KennelError as error:
+        print(f"serving: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        logs.fault("fault", error)
+        print(f"serving: {type(error).__name__}: {error}. The log has the traceback.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a stop may come while a worker still imports torch or decodes; nothing is left to save
