@@ -15,24 +15,17 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import skimage
-from PIL import Image
+from examples.surfaces import SURFACES, write_channels
 
 ROOT = Path(__file__).parents[1]
 JOB = ROOT / "build/demo"
-SURFACES = ("brick", "grass", "gravel")  # 512x512 CC0 photos inside the scikit-image wheel
-TILE_PX = 128
-STRIDE_PX = 32
-# Separate regions of each photo (left, upper, right, lower), so that no pixel is in two channels.
-REGIONS = {"train": (0, 0, 256, 512), "validation": (256, 0, 512, 256), "test": (256, 256, 512, 512)}
 HYPERPARAMETERS = {
     "arch": "resnet18",
     "pretrained": "none",
     "crop_px": "96",
     "epochs": "8",
-    "batch_size": "32",
-    "lr": "0.002",
+    "batch_size": "16",
+    "min_crop_area": "0.5",
 }
 START_LIMIT_S = 120
 
@@ -41,8 +34,8 @@ def main() -> None:
     """Make the photos, train, serve, ask, and say where things are."""
     started = time.monotonic()
     shutil.rmtree(JOB, ignore_errors=True)
-    make_channels()
-    step(f"Training ResNet18 from scratch on {count('train')} tiles of {len(SURFACES)} surfaces")
+    counts = write_channels(JOB / "input/data")
+    step(f"Training ResNet18 from scratch on {counts['train']} tiles of {len(SURFACES)} surfaces")
     write_hyperparameters()
     run_module("kennel.classifier", "train", "--base-dir", str(JOB))
     step("Serving the artifact and sending it all test tiles")
@@ -51,25 +44,6 @@ def main() -> None:
     show(answers)
     print(f"\nartifact   {relative(JOB / 'model')}\nplots      {relative(JOB / 'output/data')}/*.png")
     print(f"finished in {time.monotonic() - started:.0f} s")
-
-
-def make_channels() -> None:
-    """Cut each photo into overlapping tiles, channel by channel, as PNG files."""
-    photos = Path(skimage.__file__).parent / "data"
-    for surface in SURFACES:
-        pixels = np.asarray(Image.open(photos / f"{surface}.png").convert("RGB"))
-        for channel, (left, upper, right, lower) in REGIONS.items():
-            folder = JOB / "input/data" / channel / surface
-            folder.mkdir(parents=True)
-            for y in range(upper, lower - TILE_PX + 1, STRIDE_PX):
-                for x in range(left, right - TILE_PX + 1, STRIDE_PX):
-                    tile = pixels[y : y + TILE_PX, x : x + TILE_PX]
-                    Image.fromarray(tile).save(folder / f"{surface}_{x:03}_{y:03}.png")
-
-
-def count(channel: str) -> int:
-    """Photos of a channel."""
-    return sum(1 for _ in (JOB / "input/data" / channel).rglob("*.png"))
 
 
 def write_hyperparameters() -> None:

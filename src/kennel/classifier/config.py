@@ -58,6 +58,9 @@ class TrainConfig:
     crop_px: int = _hp(
         0, low=0, high=8_192, about="side of the square that the network sees; 0: the architecture's own"
     )
+    min_crop_area: float = _hp(
+        0.25, low=0.01, high=1.0, about="smallest random crop in training, as a share of the photo"
+    )
     num_workers: int = _hp(-1, low=-1, high=256, about="loader processes; -1: from the cores, 0: none")
     debugger: str = _hp("auto", choices=("auto", "off"), about="smdebug hook; off registers no hook at all")
     seed: int = _hp(0, low=0, high=2**31 - 1, about="seed of the split, the order, the augmentation and the new head")

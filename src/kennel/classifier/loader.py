@@ -26,22 +26,22 @@ from kennel.classifier.preprocess import (
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (N, 3, H, W) and int64 (N,)
 
-_AREA = (0.08, 1.0)  # Szegedy et al. 2014, "Going deeper with convolutions", section 6: the usual random crop
-_RATIO = (3 / 4, 4 / 3)
+_RATIO = (3 / 4, 4 / 3)  # Szegedy et al. 2014, "Going deeper with convolutions", section 6: the usual random crop
 
 
 class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
     """A random crop, mirrored every other time, of an image; indexed by (epoch, position in the folder)."""
 
-    def __init__(self, folder: ImageFolder, preprocessing: Preprocessing, seed: int) -> None:
-        self._folder, self._preprocessing, self._seed = folder, preprocessing, seed
+    def __init__(self, folder: ImageFolder, preprocessing: Preprocessing, *, min_crop_area: float, seed: int) -> None:
+        self._folder, self._preprocessing = folder, preprocessing
+        self._min_crop_area, self._seed = min_crop_area, seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         epoch, index = key
         sample = self._folder.samples[index]
         rng = np.random.default_rng((self._seed, epoch, index))
         with read_header(sample.path) as image:
-            view = crop_to_tensor(image, random_box(upright_size(image), rng), self._preprocessing)
+            view = crop_to_tensor(image, random_box(upright_size(image), self._min_crop_area, rng), self._preprocessing)
         return (view.flip(2) if rng.random() < 0.5 else view), sample.target
 
 
@@ -74,11 +74,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return iter([(self.epoch, int(index)) for index in order])
 
 
-def random_box(size: tuple[int, int], rng: np.random.Generator) -> Box:
-    """A random part of an image: 8 % to 100 % of its area, 3:4 to 4:3, as torchvision's RandomResizedCrop."""
+def random_box(size: tuple[int, int], min_area: float, rng: np.random.Generator) -> Box:
+    """A random part of an image: `min_area` to all of its area, 3:4 to 4:3, as torchvision's RandomResizedCrop."""
     width, height = size
     for _ in range(10):
-        area = width * height * rng.uniform(*_AREA)
+        area = width * height * rng.uniform(min_area, 1.0)
         ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
         w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
         if w <= width and h <= height:
@@ -98,23 +98,22 @@ def default_workers(device: torch.device) -> tuple[int, str]:
 
 
 def training_loader(
-    folder: ImageFolder, preprocessing: Preprocessing, *, batch_size: int, workers: int, seed: int, pin: bool
-) -> tuple[DataLoader[Batch], EpochSampler]:
+    images: TrainingImages, sampler: EpochSampler, *, batch_size: int, workers: int, pin: bool
+) -> DataLoader[Batch]:
     """Batches of random views. Set the sampler's `epoch` before each pass.
 
     A last batch of one image is left out: batch normalisation cannot take the variance of a single value.
     """
-    sampler = EpochSampler(len(folder), seed)
-    loader: DataLoader[Batch] = DataLoader(
-        TrainingImages(folder, preprocessing, seed),  # type: ignore[arg-type]  # the loader's type is its batch
-        batch_size=min(batch_size, len(folder)),
+    size = len(sampler)
+    return DataLoader(
+        images,  # type: ignore[arg-type]  # the loader's type is its batch
+        batch_size=min(batch_size, size),
         sampler=sampler,
-        drop_last=len(folder) % batch_size == 1 and len(folder) > 1,
+        drop_last=size % batch_size == 1 and size > 1,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin,
     )
-    return loader, sampler
 
 
 def evaluation_loader(

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-REVISION_VARIABLE = "KENNEL_REVISION"  # set at image build, where there is no git tree
+REVISION_VARIABLE = "KENNEL_GIT_REVISION"  # set at image build, where there is no git tree
 
 
 def git_revision(environ: Mapping[str, str] = os.environ) -> str:

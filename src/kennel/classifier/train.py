@@ -19,7 +19,14 @@ from kennel.classifier.contract import ContainerPaths, write_json, write_text
 from kennel.classifier.errors import DataError, TrainingError
 from kennel.classifier.evaluate import evaluate
 from kennel.classifier.folder import ImageFolder, describe_bad, read_labels, scan, split
-from kennel.classifier.loader import Batch, default_workers, evaluation_loader, training_loader
+from kennel.classifier.loader import (
+    Batch,
+    EpochSampler,
+    TrainingImages,
+    default_workers,
+    evaluation_loader,
+    training_loader,
+)
 from kennel.classifier.metrics import metric_line
 from kennel.classifier.model import (
     build,
@@ -209,9 +216,9 @@ def fit(
         TrainingError: the loss was not finite before any epoch gave usable weights.
     """
     size, pin = config.batch_size, device.type == "cuda"
-    batches, sampler = training_loader(
-        channels.train, preprocessing, batch_size=size, workers=workers, seed=config.seed, pin=pin
-    )
+    views = TrainingImages(channels.train, preprocessing, min_crop_area=config.min_crop_area, seed=config.seed)
+    sampler = EpochSampler(len(channels.train), config.seed)
+    batches = training_loader(views, sampler, batch_size=size, workers=workers, pin=pin)
     held_out = evaluation_loader(channels.validation, preprocessing, batch_size=size, workers=workers, pin=pin)
     optimizer = optimizer_for(model, config)
     scheduler = scheduler_for(optimizer, config, len(batches))
