@@ -1,0 +1,159 @@
+"""Real artifacts, photo-like pictures, and the server as its own process on loopback."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from kennel.classifier.artifact import Meta, save_artifact
+from kennel.classifier.model import build
+from kennel.classifier.preprocess import Preprocessing
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ("001.Brick", "002.Grass", "003.Gravel", "004.Sand", "005.Bark", "006.Slate", "007.Moss")
+START_LIMIT_S = 120
+
+
+def network() -> nn.Module:
+    """ResNet18 with fixed random weights whose head is sharp enough to tell photos apart."""
+    torch.manual_seed(11)
+    model = build("resnet18", len(CLASSES)).eval()
+    with torch.no_grad():
+        model.fc.weight.mul_(6)
+    return model
+
+
+def save(folder: Path, model: nn.Module) -> Path:
+    """An artifact as the trainer leaves it."""
+    labels = tuple(name.partition(".")[2] for name in CLASSES)
+    save_artifact(folder, model, Meta("resnet18", CLASSES, labels, Preprocessing(72, 64), {}, {}, {}, "test"))
+    return folder
+
+
+def scene(seed: int, width: int = 500, height: int = 400) -> Image.Image:
+    """A photo-like picture: light falling off over coloured patches, with grain."""
+    random = np.random.default_rng(seed)
+    patches = Image.fromarray(random.integers(0, 255, (5, 6, 3), dtype=np.uint8))
+    pixels = np.asarray(patches.resize((width, height), Image.Resampling.BICUBIC)).astype(np.float64)
+    pixels *= np.linspace(1.0, 0.4 + 0.1 * seed, width)[None, :, None]
+    return Image.fromarray((pixels + random.normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+class Server:
+    """`python -m serving serve` as a process, its log as it comes."""
+
+    def __init__(self, model_dir: Path, *arguments: str, **environ: str) -> None:
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("KENNEL_", "SAGEMAKER_"))
+        }
+        inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling torch's modules takes each process 10 s
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "serving", "serve", "--model-dir", str(model_dir), "--port", "0", *arguments],
+            cwd=ROOT,
+            env={**inherited, **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._errors = ""
+        self._readers = [threading.Thread(target=self._read_log), threading.Thread(target=self._read_errors)]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_log(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr
+        self._errors = self.process.stderr.read()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The log's lines of one kind so far; a line that is no JSON fails the test."""
+        return [event for event in map(json.loads, list(self.lines)) if event["event"] == name]
+
+    def wait_for(self, found: Callable[[], Any], what: str) -> Any:
+        """Poll until something holds, and return it."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while not (value := found()):
+            assert time.monotonic() < deadline, f"{what} did not come; log: {self.lines}"
+            assert self.process.poll() is None, f"the server ended before {what}: {self.lines} {self._errors}"
+            time.sleep(0.01)
+        return value
+
+    @property
+    def port(self) -> int:
+        return int(self.wait_for(lambda: self.events("listening"), "the line 'listening'")[0]["port"])
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=60)
+
+    def wait_until_ready(self) -> None:
+        with self.client() as client:
+            self.wait_for(lambda: client.get("/ping").status_code == 200, "a healthy /ping")
+
+    def end(self, *, terminate: bool = True) -> tuple[int, str]:
+        """Wait for the process, after a SIGTERM unless told otherwise; its exit status and stderr."""
+        if terminate:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        finally:
+            for reader in self._readers:
+                reader.join()
+            for stream in (self.process.stdout, self.process.stderr):
+                assert stream
+                stream.close()
+        return status, self._errors
+
+
+@contextlib.contextmanager
+def serving(model_dir: Path, *arguments: str, **environ: str) -> Iterator[Server]:
+    """A server that is gone when the block ends, whatever happened in it."""
+    server = Server(model_dir, *arguments, **environ)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.end(terminate=False)
+
+
+def same_ranking(first: list[dict[str, Any]], second: list[dict[str, Any]], tolerance: float) -> bool:
+    """Whether two top-k lists name the same classes in the same order with equal probabilities."""
+    names = [[(line["label"], line["class"]) for line in ranking] for ranking in (first, second)]
+    values = [[line["probability"] for line in ranking] for ranking in (first, second)]
+    return names[0] == names[1] and values[0] == pytest.approx(values[1], rel=0, abs=tolerance)
