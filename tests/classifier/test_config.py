@@ -1,0 +1,58 @@
+import dataclasses
+
+import pytest
+
+from kennel.classifier.config import HYPERPARAMETERS, TrainConfig, parse_hyperparameters
+from kennel.classifier.errors import ConfigError
+
+
+def test_defaults_lie_in_their_own_ranges() -> None:
+    as_strings = {name: str(value) for name, value in dataclasses.asdict(TrainConfig()).items()}
+    assert parse_hyperparameters(as_strings) == TrainConfig()
+
+
+def test_strings_become_typed_values() -> None:
+    config = parse_hyperparameters({"epochs": "3", "lr": "1e-2", "arch": "mobilenet_v2"})
+    assert (config.epochs, config.lr, config.arch) == (3, 0.01, "mobilenet_v2")
+
+
+def test_hyphens_and_underscores_mean_the_same() -> None:
+    assert parse_hyperparameters({"batch-size": "8"}).batch_size == 8
+
+
+def test_strings_quoted_by_the_sdk_are_unquoted() -> None:
+    assert parse_hyperparameters({"optimizer": '"sgd"', "lr": '"0.5"'}).lr == 0.5
+
+
+def test_names_of_the_platform_are_passed_over() -> None:
+    raw = {"sagemaker_program": "train.py", "_tuning_objective_metric": "validation_accuracy"}
+    assert parse_hyperparameters(raw) == TrainConfig()
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Unknown hyperparameter 'batchsize'. Did you mean 'batch_size'?"):
+        parse_hyperparameters({"batchsize": "8"})
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_hyperparameters({"epochs": "0", "lr": "fast", "optimizer": "adam", "zzz": "1"})
+    assert len(caught.value.problems) == 4
+    assert "'adam'. Use one of adamw, sgd." in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "1.5", "1e9", "", "0x10"])
+def test_a_number_outside_its_range_or_type_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"'epochs' has value .*1\.\.10000"):
+        parse_hyperparameters({"epochs": value})
+
+
+def test_the_same_name_in_both_spellings_is_refused() -> None:
+    with pytest.raises(ConfigError, match="given twice"):
+        parse_hyperparameters({"batch-size": "8", "batch_size": "9"})
+
+
+def test_every_hyperparameter_has_help_and_a_range_or_choices() -> None:
+    for row in HYPERPARAMETERS.values():
+        assert row.help
+        assert row.name == "arch" or row.describe_range() != "any"

@@ -1,0 +1,139 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from kennel.classifier.errors import ModelError
+from kennel.classifier.model import (
+    Pretrained,
+    build,
+    find_pretrained,
+    freeze_backbone,
+    head_parameters,
+    load_backbone,
+    read_weights,
+    set_training_mode,
+)
+
+HEADS = {
+    "resnet18": {"fc.weight", "fc.bias"},
+    "mobilenet_v2": {"classifier.1.weight", "classifier.1.bias"},
+    "squeezenet1_1": {"classifier.1.weight", "classifier.1.bias"},
+    "vit_b_16": {"heads.head.weight", "heads.head.bias"},
+    "swin_t": {"head.weight", "head.bias"},
+    "densenet121": {"classifier.weight", "classifier.bias"},
+    "inception_v3": {"fc.weight", "fc.bias"},
+    "maxvit_t": {"classifier.5.weight"},
+}
+
+
+@pytest.mark.parametrize("arch", HEADS)
+def test_the_head_is_found_whatever_it_is_called(arch: str) -> None:
+    assert head_parameters(arch) == HEADS[arch]
+
+
+def test_an_unknown_architecture_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ModelError, match="Unknown architecture 'resnet19'. Did you mean 'resnet1"):
+        build("resnet19", 2)
+
+
+def test_backbone_weights_are_taken_and_a_foreign_head_is_left() -> None:
+    source, model = build("resnet18", 1000), build("resnet18", 3)
+    head = head_parameters("resnet18")
+    fresh = load_backbone(model, Pretrained(source.state_dict(), "a test"), head)
+    assert set(fresh) == head
+    assert torch.equal(model.state_dict()["conv1.weight"], source.state_dict()["conv1.weight"])
+
+
+def test_a_state_dict_without_a_head_is_welcome() -> None:
+    source = {n: t for n, t in build("resnet18", 5).state_dict().items() if not n.startswith("fc.")}
+    assert load_backbone(build("resnet18", 3), Pretrained(source, "a test"), head_parameters("resnet18")) == [
+        "fc.weight",
+        "fc.bias",
+    ]
+
+
+def test_a_head_of_the_same_shape_is_taken_too() -> None:
+    source, model = build("resnet18", 3), build("resnet18", 3)
+    wrapped = {f"module.{n}": t for n, t in source.state_dict().items()}  # as DistributedDataParallel saves it
+    assert load_backbone(model, Pretrained(wrapped, "a test"), head_parameters("resnet18")) == []
+    assert torch.equal(model.fc.weight, source.fc.weight)
+
+
+def test_weights_of_another_architecture_are_refused_with_the_reason() -> None:
+    pretrained = Pretrained(build("resnet18", 3).state_dict(), "file x.pth")
+    with pytest.raises(ModelError, match="from file x.pth lack .* another architecture than MobileNetV2"):
+        load_backbone(build("mobilenet_v2", 3), pretrained, head_parameters("mobilenet_v2"))
+    with pytest.raises(ModelError, match="have conv1.weight"):
+        state = build("resnet18", 3).state_dict() | {"conv1.weight": torch.zeros(1)}
+        load_backbone(build("resnet18", 3), Pretrained(state, "a test"), head_parameters("resnet18"))
+
+
+def test_a_frozen_backbone_does_not_change_in_training() -> None:
+    model = build("resnet18", 3)
+    head = head_parameters("resnet18")
+    freeze_backbone(model, head)
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    set_training_mode(model)
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=1.0)
+    model(torch.randn(4, 3, 64, 64)).sum().backward()
+    optimizer.step()
+    changed = {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
+    assert changed == head  # batch statistics included
+
+
+def weights(folder: Path, name: str, model: nn.Module) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), folder / name)
+    return folder
+
+
+def test_sources_of_weights_are_tried_in_order(tmp_path: Path) -> None:
+    model = build("squeezenet1_1", 2)
+    channel = weights(tmp_path / "channel", "any.pth", model)
+    baked = {"KENNEL_PRETRAINED_DIR": str(weights(tmp_path / "baked", "squeezenet1_1.pth", model))}
+    both = find_pretrained("auto", "squeezenet1_1", channel, baked)
+    image = find_pretrained("auto", "squeezenet1_1", None, baked)
+    assert both is not None
+    assert both.source == "channel 'pretrained', file any.pth"
+    assert image is not None
+    assert image.source == "the image, file squeezenet1_1.pth"
+    assert find_pretrained("none", "squeezenet1_1", channel, baked) is None
+
+
+def test_a_chosen_source_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no channel named 'pretrained'"):
+        find_pretrained("channel", "resnet18", None, {})
+    with pytest.raises(ModelError, match="no weights for 'resnet18' were baked"):
+        find_pretrained("image", "resnet18", None, {"KENNEL_PRETRAINED_DIR": str(tmp_path)})
+
+
+@pytest.mark.parametrize("names", [[], ["a.pth", "b.pt"]])
+def test_the_pretrained_channel_must_hold_one_file(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ModelError, match="exactly one weights file"):
+        find_pretrained("auto", "resnet18", tmp_path, {})
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("owned"),))  # type: ignore[return-value]
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"weight": Evil()}))
+    with pytest.raises(ModelError, match=r"Cannot read the weights in .*evil\.pth"):
+        read_weights(tmp_path / "evil.pth")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_whole_checkpoint_is_unwrapped_and_other_things_are_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "a.pth")
+    torch.save([1, 2], tmp_path / "b.pth")
+    assert read_weights(tmp_path / "a.pth").keys() == {"a"}
+    with pytest.raises(ModelError, match="is not a state dict"):
+        read_weights(tmp_path / "b.pth")

@@ -1,0 +1,88 @@
+"""The arrows of the architecture, walked over the real source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ALLOWED = {  # package -> prefixes of our own modules that it may import
+    "kennel.classifier": ("kennel.classifier",),
+    "kennel.insight": ("kennel.insight", "kennel.classifier.contract"),
+    "kennel.emulator": ("kennel.emulator", "kennel.classifier.contract"),
+    "kennel.driver": (
+        "kennel.driver",
+        "kennel.classifier.config",
+        "kennel.classifier.contract",
+        "kennel.classifier.errors",
+        "kennel.classifier.metrics",
+    ),
+    "serving": ("serving", "kennel.classifier"),
+}
+STDLIB_ONLY = ("config", "contract", "errors", "metrics")  # so that the driver needs no torch
+
+
+def modules() -> list[Path]:
+    return sorted([*(ROOT / "src/kennel").rglob("*.py"), *(ROOT / "serving").rglob("*.py")])
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part not in ("src", "__init__"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute, so that the arrows can be read"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_imports_go_one_way(path: Path) -> None:
+    package = next((p for p in ALLOWED if name_of(path).startswith(p)), None)
+    if package is None:
+        assert name_of(path) == "kennel", f"{path} belongs to no package of the architecture"
+        return
+    ours = [name for name in imports(path) if name.split(".")[0] in ("kennel", "serving", "tests", "examples")]
+    strange = [name for name in ours if name != "kennel" and not name.startswith(ALLOWED[package])]
+    assert not strange, f"{package} must not import {strange}"
+
+
+@pytest.mark.parametrize("module", STDLIB_ONLY)
+def test_modules_that_the_driver_reads_need_the_standard_library_only(module: str) -> None:
+    import sys
+
+    for name in imports(ROOT / f"src/kennel/classifier/{module}.py"):
+        top = name.split(".")[0]
+        assert top in sys.stdlib_module_names or name.startswith(tuple(f"kennel.classifier.{m}" for m in STDLIB_ONLY))
+
+
+OWNERS = {
+    "/opt/ml": "contract.py",
+    "0.485": "preprocess.py",
+    "0.229": "preprocess.py",
+    "smdebug.pytorch": "debugging.py",
+}
+
+
+@pytest.mark.parametrize(("text", "owner"), OWNERS.items())
+def test_a_fact_has_one_owner(text: str, owner: str) -> None:
+    holders = {path.name for path in modules() if text in code_of(path)}
+    assert holders <= {owner}
+
+
+def code_of(path: Path) -> str:
+    """The module's names and values, without docstrings and comments, which may speak of anything."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            first.value.value = ""
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    numbers = [str(n.value) for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, float)]
+    return "\n".join([*texts, *numbers, *imports(path)])
