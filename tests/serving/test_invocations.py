@@ -163,6 +163,13 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(client):
     assert answer.headers["connection"] == "close"
 
 
+def test_a_body_that_is_announced_too_large_is_refused_before_it_is_sent(server):
+    head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {PAYLOAD_LIMIT_BYTES + 1}\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sender:
+        sender.sendall(f"{head}Content-Type: image/jpeg\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert sender.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_body_of_exactly_the_limit_is_read(client):
     padded = JPEG_BYTES + bytes(PAYLOAD_LIMIT_BYTES - len(JPEG_BYTES))  # decoders stop at the image's end
     assert len(predict(client, padded, JPEG)["predictions"]) == 5

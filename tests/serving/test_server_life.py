@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from serving_harness import ROOT, Server, encoded, network, save, scene, serving
 
 from kennel.classifier.predictor import Predictor
 from kennel.classifier.preprocess import normalise
+from serving.server import LAST_CALL_S
 
 PHOTO = encoded(scene(3), "JPEG")
 HEAD = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(PHOTO)}\r\n\r\n"
@@ -88,9 +90,18 @@ def test_ping_is_503_until_the_model_can_answer_and_200_after(gated, start_serve
 
 def test_a_stop_while_the_model_loads_does_not_wait_for_it(gated, start_server):
     server = start_server(gated[0])
-    assert server.port
+    writer = server.wait_for(lambda: open_if_read(gated[0] / "meta.json"), "the loader at meta.json")
     assert server.end() == (0, "")
+    os.close(writer)
     assert server.events("stopped")
+
+
+def open_if_read(pipe):
+    """A file descriptor of a pipe that someone reads from, else None."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +173,7 @@ def test_sigterm_answers_every_accepted_request_and_exits_0(artifact, start_serv
     server.process.send_signal(signal.SIGTERM)
     server.wait_for(lambda: server.events("stopping"), "the line 'stopping'")
     server.wait_for(lambda: refused(("127.0.0.1", port)), "a closed door")
+    time.sleep(2 * LAST_CALL_S)  # so that it is the drain that keeps them, not the moment before it
     for request in accepted[4:]:
         request.finish()
     answers = [request.answer() for request in accepted]
