@@ -86,7 +86,7 @@ say "== serve"
 "$here/serve_local.sh" "$out/unpacked" --port "$port" --name "$container"
 
 say "== predict"
-photo=$(find "$data/test" -type f -name '*.[jp][pn]g' | sort | head -n 1)
+photo=$(find -L "$data/test" -type f -name '*.[jp][pn]g' | sort | head -n 1)
 say "$photo"
 "$here/predict.sh" "$photo" --url "http://127.0.0.1:$port"
 

@@ -21,8 +21,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 out=$KENNEL_ROOT/build/local
 image=$TRAIN_IMAGE
-run_options=(--shm-size 2g --network none)
+# The toolkit waits until the names of all hosts resolve, which they do without a network only by --add-host.
+run_options=(--shm-size 2g --network none --hostname algo-1 --add-host algo-1:127.0.0.1)
 mounts=()
+channels=()
 hyperparameters=()
 train=
 while [ $# -gt 0 ]; do
@@ -31,6 +33,7 @@ while [ $# -gt 0 ]; do
         [ -d "${2:-}" ] || die "$1 needs a folder; '${2:-}' is none."
         # Read-only: a trainer that writes into its input works here and fails on SageMaker.
         mounts+=(--volume "$(cd "$2" && pwd):/opt/ml/input/data/${1#--}:ro")
+        channels+=("${1#--}")
         [ "$1" = --train ] && train=$2
         shift 2
         ;;
@@ -55,9 +58,24 @@ need_image "$image"
 rm -rf "$out/model" "$out/output"
 mkdir -p "$out/input/config" "$out/model" "$out/output/data"
 out=$(cd "$out" && pwd)
-python3 - "${hyperparameters[@]}" >"$out/input/config/hyperparameters.json" <<'PY'
-import json, sys
-print(json.dumps(dict(pair.split("=", 1) for pair in sys.argv[1:]), indent=2))
+# The three files that SageMaker writes before every training container starts.
+python3 - "$out/input/config" "${channels[*]}" "${hyperparameters[@]}" <<'PY'
+import json, pathlib, sys
+folder, channels, *pairs = sys.argv[1:]
+channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+files = {
+    "hyperparameters": dict(pair.split("=", 1) for pair in pairs),
+    "inputdataconfig": {name: channel for name in channels.split()},
+    "resourceconfig": {
+        "current_host": "algo-1", "current_instance_type": "local", "current_group_name": "homogeneousCluster",
+        "hosts": ["algo-1"], "network_interface_name": "lo",
+        "instance_groups": [
+            {"instance_group_name": "homogeneousCluster", "instance_type": "local", "hosts": ["algo-1"]}
+        ],
+    },
+}
+for name, content in files.items():
+    (pathlib.Path(folder) / f"{name}.json").write_text(json.dumps(content, indent=2))
 PY
 
 container=kennel-train-local-$$
