@@ -35,6 +35,7 @@ where to push
 environment
   AWS_PROFILE, AWS_ENDPOINT_URL, ...   as the aws command reads them
   KENNEL_ECR_HOST           push here instead of ACCOUNT.dkr.ecr.REGION.amazonaws.com (a VPC endpoint, a test)
+  KENNEL_BUILD_NETWORK      network of the build's containers, as 'docker build --network' takes it
 
 examples:
   ./build_and_push.sh --no-push
@@ -168,7 +169,7 @@ open_ecr() {
     command -v aws >/dev/null || die "the aws command is not on PATH. Install it (pip install awscli), or use --registry or --no-push."
     region=${region:-${AWS_REGION:-${AWS_DEFAULT_REGION:-$(aws configure get region || true)}}}
     [[ -n $region ]] || die "no AWS region is set. Give --region, or set AWS_REGION."
-    export AWS_REGION=$region
+    export AWS_REGION=$region AWS_DEFAULT_REGION=$region # version 1 of the aws command reads the latter only
     account=$(aws_or_die "find the AWS account" sts get-caller-identity --query Account --output text)
     [[ $region != cn-* ]] || domain=amazonaws.com.cn
     registry=${KENNEL_ECR_HOST:-$account.dkr.ecr.$region.$domain}

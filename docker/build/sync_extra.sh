@@ -18,9 +18,7 @@ touch /tmp/stamp
 uv sync --locked --no-dev --no-install-project --no-install-package triton --no-install-package pip --extra "$extra"
 
 # Headers and static libraries (100 MB) serve a compiler, too.
-site=$venv/lib/python3.11/site-packages
-rm -rf "$site"/torch/include "$site"/nvidia/*/include "$site"/numpy/_core/include
-find "$venv" -name '*.a' -delete
+find "$venv" \( -name '*.h' -o -name '*.hpp' -o -name '*.cuh' -o -name '*.a' \) -delete
 
 list >/tmp/after
 if removed=$(comm -23 /tmp/before /tmp/after) && [[ -n $removed ]]; then

@@ -1,0 +1,179 @@
+"""Process 1 of the train image, with the real toolkit below it and programs of our own."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docker.conftest import docker
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
+
+Start = Callable[..., list[str]]
+
+
+@pytest.fixture
+def start(train_image: str, tmp_path: Path) -> Start:
+    """The docker arguments that run a program as a job, under a name of its own."""
+
+    def arguments(program: str, *options: str) -> list[str]:
+        path = tmp_path / "program.py"
+        path.write_text(textwrap.dedent(program))
+        return [
+            "run", "--network=none", f"--name={tmp_path.name}", f"--volume={path}:/opt/ml/code/program.py:ro",
+            "--env=SAGEMAKER_PROGRAM=program.py", *options, train_image, "train",
+        ]  # fmt: skip
+
+    return arguments
+
+
+@pytest.fixture
+def name(tmp_path: Path) -> Iterator[str]:
+    yield tmp_path.name
+    docker("rm", "--force", "--volumes", tmp_path.name, check=False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """The docker argument that mounts the files that SageMaker writes before a job."""
+    folder = tmp_path / "config"
+    folder.mkdir()
+    hosts = {"current_host": "localhost", "hosts": ["localhost"]}
+    for kind, content in {"hyperparameters": {}, "inputdataconfig": {}, "resourceconfig": hosts}.items():
+        (folder / f"{kind}.json").write_text(json.dumps(content))
+    return f"--volume={folder}:/opt/ml/input/config:ro"
+
+
+def wait_for_log(name: str, text: str) -> None:
+    for _ in range(600):
+        if text in docker("logs", name, check=False).stdout:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"'{text}' was not logged in 60 s: {docker('logs', name).stdout}")
+
+
+def exit_code(name: str) -> int:
+    return int(docker("inspect", "--format={{.State.ExitCode}}", name).stdout)
+
+
+def stop(name: str, grace_s: int = 60) -> float:
+    """Stop as StopTrainingJob does and return how long it took."""
+    begin = time.monotonic()
+    docker("stop", f"--time={grace_s}", name)
+    return time.monotonic() - begin
+
+
+SAVES_WHEN_STOPPED = """
+    import signal, sys, time
+
+    def stop(signum, frame):
+        print(f"saved after signal {signum}", flush=True)
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    print("running", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_stop_reaches_the_program_which_may_still_save(start: Start, name: str) -> None:
+    docker(*start(SAVES_WHEN_STOPPED, "--detach"))
+    wait_for_log(name, "running")
+    assert stop(name) < 10
+    assert "saved after signal 15" in docker("logs", name).stdout
+    assert exit_code(name) == 0
+
+
+def test_without_our_process_1_the_program_never_hears_of_a_stop(start: Start, name: str, config: str) -> None:
+    *arguments, image, _ = start(SAVES_WHEN_STOPPED, "--detach", "--entrypoint=train", config)
+    docker(*arguments, image)
+    wait_for_log(name, "running")
+    assert stop(name, grace_s=3) >= 3
+    assert "saved" not in docker("logs", name).stdout
+    assert exit_code(name) == 137
+
+
+def test_stop_spares_the_data_loaders_workers(start: Start, name: str) -> None:
+    program = """
+        import signal, sys, torch
+
+        stopping = []
+        signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+
+        class Endless(torch.utils.data.IterableDataset):
+            def __iter__(self):
+                while True:
+                    yield torch.zeros(8)
+
+        for number, batch in enumerate(torch.utils.data.DataLoader(Endless(), batch_size=4, num_workers=2)):
+            if number == 10:
+                print("running", flush=True)
+            if stopping:
+                print("saved", flush=True)
+                break
+    """
+    docker(*start(program, "--detach"))
+    wait_for_log(name, "running")
+    assert stop(name) < 15
+    assert "saved" in docker("logs", name).stdout
+    assert exit_code(name) == 0
+
+
+def test_program_without_a_handler_ends_at_once(start: Start, name: str) -> None:
+    docker(*start("import time; print('running', flush=True); time.sleep(600)", "--detach"))
+    wait_for_log(name, "running")
+    assert stop(name) < 10
+    assert exit_code(name) == 1  # the toolkit reports a failed program
+
+
+def test_program_that_fails_fails_the_container(start: Start, name: str, tmp_path: Path) -> None:  # noqa: ARG001
+    output = tmp_path / "output"
+    arguments = start("import sys; sys.exit(3)", f"--volume={output}:/opt/ml/output")
+    done = docker(*arguments, check=False)
+    assert done.returncode == 1
+    assert "ExitCode 3" in (output / "failure").read_text()
+
+
+def test_program_that_succeeds_gets_arguments_and_environment(start: Start, name: str, tmp_path: Path) -> None:  # noqa: ARG001
+    config = tmp_path / "hyperparameters.json"
+    config.write_text('{"epochs": "3"}')
+    mount = f"--volume={config}:/opt/ml/input/config/hyperparameters.json:ro"
+    program = "import os, sys; print(sys.argv[1:], os.environ['SM_MODEL_DIR'], os.path.isdir('/opt/ml/model'))"
+    done = docker(*start(program, mount))
+    assert "['--epochs', '3'] /opt/ml/model True" in done.stdout
+
+
+def test_orphans_leave_no_zombies(start: Start, name: str) -> None:  # noqa: ARG001
+    program = """
+        import pathlib, subprocess, time
+
+        for _ in range(5):
+            subprocess.run(["sh", "-c", "sleep 0.2 & exec true"], check=True)  # its parent is gone before it ends
+        time.sleep(1.5)
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in pathlib.Path("/proc").glob("[0-9]*/stat")]
+        print("zombies:", states.count("Z"), flush=True)
+    """
+    assert "zombies: 0" in docker(*start(program)).stdout
+
+
+def test_killed_program_does_not_hang_the_container(start: Start, name: str) -> None:  # noqa: ARG001
+    done = docker(*start("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), check=False)
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["train", "--epochs", "3"]], ids=" ".join)
+def test_any_other_argument_is_answered_with_one_sentence(train_image: str, arguments: list[str]) -> None:
+    done = docker("run", "--rm", train_image, *arguments, check=False)
+    assert done.returncode == 2
+    assert "takes the one argument 'train'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_container_entrypoint_may_be_overridden(start: Start, name: str, config: str) -> None:  # noqa: ARG001
+    *arguments, image, _ = start("print('ran')", "--entrypoint=train", config)
+    assert "ran\n" in docker(*arguments, image).stdout

@@ -1,0 +1,100 @@
+"""docker/train/init.py without a container: a small toolkit of our own on PATH stands in for sagemaker-training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.docker.conftest import ROOT
+
+INIT = ROOT / "docker/train/init.py"
+
+TOOLKIT = f"""\
+#!{sys.executable}
+import os, pathlib, signal, subprocess, sys, time
+base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+if os.fork() == 0:  # as the toolkit's upload of intermediate output: a fork with the same command line
+    signal.signal(signal.SIGTERM, lambda *_: (base / "fork-was-stopped").touch())
+    while os.getppid() != 1 and not (base / "ended").exists():
+        time.sleep(0.05)
+    os._exit(0)
+code = subprocess.call([sys.executable, str(base / "program.py")])
+(base / "ended").touch()
+sys.exit(code)
+"""
+
+
+def start(base: Path, program: str, toolkit: str = TOOLKIT) -> subprocess.Popen[str]:
+    (base / "program.py").write_text(textwrap.dedent(program))
+    (base / "bin").mkdir()
+    (base / "bin/train").write_text(toolkit)
+    (base / "bin/train").chmod(0o755)
+    environ = {
+        **os.environ,
+        "PATH": f"{base / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "SAGEMAKER_BASE_DIR": str(base),
+    }
+    return subprocess.Popen(
+        [sys.executable, INIT, "train"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+    )
+
+
+def finish(init: subprocess.Popen[str]) -> tuple[int, str]:
+    output, errors = init.communicate(timeout=60)
+    return init.returncode, output + errors
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{path.name} did not appear in 30 s")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_goes_to_the_program_and_to_nothing_else(tmp_path: Path, number: signal.Signals) -> None:
+    program = f"""
+        import pathlib, signal, sys, time
+        signal.signal({int(number)}, lambda *_: sys.exit(7))
+        pathlib.Path({str(tmp_path)!r}, "running").touch()
+        time.sleep(60)
+    """
+    init = start(tmp_path, program)
+    wait_for(tmp_path / "running")
+    init.send_signal(number)
+    assert finish(init)[0] == 7
+    assert not (tmp_path / "fork-was-stopped").exists()
+
+
+def test_stop_before_the_program_runs_ends_the_toolkit(tmp_path: Path) -> None:
+    init = start(tmp_path, "", toolkit=f"#!/bin/sh\ntouch {tmp_path}/running\nexec sleep 60\n")
+    wait_for(tmp_path / "running")
+    init.send_signal(signal.SIGTERM)
+    assert finish(init)[0] == 128 + signal.SIGTERM
+
+
+def test_exit_status_is_the_toolkits(tmp_path: Path) -> None:
+    assert finish(start(tmp_path, "raise SystemExit(3)"))[0] == 3
+
+
+def test_missing_files_of_the_platform_are_written_and_present_ones_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "input/data/train").mkdir(parents=True)
+    (tmp_path / "input/config").mkdir()
+    (tmp_path / "input/config/hyperparameters.json").write_text('{"epochs": "3"}')
+    assert finish(start(tmp_path, ""))[0] == 0
+    config = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "input/config").iterdir()}
+    assert config["hyperparameters"] == {"epochs": "3"}
+    assert config["inputdataconfig"] == {"train": {"TrainingInputMode": "File"}}
+    assert config["resourceconfig"]["current_host"] in config["resourceconfig"]["hosts"]
+    assert (tmp_path / "model").is_dir()
+    assert (tmp_path / "output/data").is_dir()
