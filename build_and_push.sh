@@ -34,8 +34,10 @@ where to push
 
 environment
   AWS_PROFILE, AWS_ENDPOINT_URL, ...   as the aws command reads them
+  BASE_IMAGE                default of --base-image
   KENNEL_ECR_HOST           push here instead of ACCOUNT.dkr.ecr.REGION.amazonaws.com (a VPC endpoint, a test)
   KENNEL_BUILD_NETWORK      network of the build's containers, as 'docker build --network' takes it
+  UV_PYTHON_INSTALL_MIRROR  where uv fetches Python 3.11 for a base image that has none (default: GitHub)
 
 examples:
   ./build_and_push.sh --no-push
@@ -52,7 +54,7 @@ die() {
 }
 
 parse() {
-    only='' platform=linux/amd64 base_image='' push=true registry='' region='' check=''
+    only='' platform=linux/amd64 base_image=${BASE_IMAGE:-} push=true registry='' region='' check=''
     pretrained_url='' pretrained_sha256='' pretrained_arch=resnet18
     # shellcheck disable=SC2034 # read by way of ${!name}
     train_name=kennel-train serve_name=kennel-serve
@@ -147,6 +149,7 @@ build() { # TARGET NAME
         --build-arg "PRETRAINED_URL=$pretrained_url" --build-arg "PRETRAINED_SHA256=$pretrained_sha256"
         --build-arg "PRETRAINED_ARCH=$pretrained_arch")
     [[ -z $base_image ]] || command+=(--build-arg "BASE_IMAGE=$base_image")
+    [[ -z ${UV_PYTHON_INSTALL_MIRROR:-} ]] || command+=(--build-arg "UV_PYTHON_INSTALL_MIRROR=$UV_PYTHON_INSTALL_MIRROR")
     [[ -z ${KENNEL_BUILD_NETWORK:-} ]] || command+=(--network "$KENNEL_BUILD_NETWORK")
     say "building $name:$tag"
     "${command[@]}" . >&2 || die "building $name failed; the reason is above."
@@ -233,6 +236,7 @@ push() { # NAME
     fi
     if [[ -n $existing ]]; then
         say "$name:$tag is in ECR already and tags are immutable there: that image is used, not the one just built"
+        check_manifest "$remote" >/dev/null
         echo "$remote $existing"
         return
     fi

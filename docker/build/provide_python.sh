@@ -14,7 +14,11 @@ if found=$(command -v python3.11) && "$found" -c 'import sys; sys.exit(sys.versi
     rm -rf /var/lib/apt/lists/*
 else
     [[ -n ${UV_PYTHON_INSTALL_MIRROR:-} ]] || unset UV_PYTHON_INSTALL_MIRROR # uv takes an empty mirror for a folder
-    uv python install --no-bin --install-dir /opt/uv-python "$version"
+    uv python install --no-bin --install-dir /opt/uv-python "$version" || {
+        echo "provide_python: the base image has no final release of Python 3.11 and uv cannot fetch one. Let the build" \
+            "reach GitHub, name a mirror (UV_PYTHON_INSTALL_MIRROR), or give a base image that has python3.11." >&2
+        exit 1
+    }
     mv /opt/uv-python/cpython-"$version"-* /opt/python
     cd /opt/python
     rm -rf lib/python3.11/{ensurepip,idlelib,test,tkinter,turtledemo} lib/python3.11/site-packages/{pip*,setuptools*} \

@@ -73,7 +73,11 @@ def run(tree: Path, tmp_path: Path) -> Run:
     def start(*arguments: str, **environ: str) -> Done:
         log = tmp_path / "calls"
         log.write_text("")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "KENNEL_"))}
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "KENNEL_", "BASE_IMAGE", "UV_"))
+        }
         done = subprocess.run(
             [tree / "build_and_push.sh", *arguments],
             capture_output=True,
