@@ -23,7 +23,7 @@ HYPERPARAMETERS = {
     "arch": "resnet18",
     "pretrained": "none",
     "crop_px": "96",
-    "epochs": "6",
+    "epochs": "8",
     "batch_size": "16",
     "min_crop_area": "0.5",
 }

@@ -64,7 +64,7 @@ if [ -z "$data" ]; then
     make --no-print-directory -C "$KENNEL_ROOT" .venv/demo >&2
     data=$out/photos
     (cd "$KENNEL_ROOT" && .venv/bin/python -m examples.surfaces "$data") >&2
-    hyperparameters=(pretrained=none crop_px=96 batch_size=16 min_crop_area=0.5 epochs=6 "${hyperparameters[@]}")
+    hyperparameters=(pretrained=none crop_px=96 batch_size=16 min_crop_area=0.5 epochs=8 "${hyperparameters[@]}")
 fi
 [ -d "$data/train" ] || die "$data has no folder 'train'."
 [ -d "$data/test" ] || die "$data has no folder 'test'."

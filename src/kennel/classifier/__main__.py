@@ -1,4 +1,4 @@
-"""The classifier's command line: `python -m kennel.classifier train|predict`; the only module that prints."""
+"""The classifier's command line: `python -m kennel.classifier train|predict|hyperparameters`; the only module that prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from kennel.classifier.config import HYPERPARAMETERS, parse_hyperparameters
+from kennel.classifier.config import HYPERPARAMETERS, markdown_table, parse_hyperparameters
 from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths
 from kennel.classifier.errors import ConfigError, KennelError
 
@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _train(arguments, rest)
     if rest:
         _parser().error(f"unrecognised arguments: {' '.join(rest)}")
+    if arguments.command == "hyperparameters":
+        print(markdown_table(), end="")
+        return 0
     return _predict(arguments)
 
 
@@ -126,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("model_dir", type=Path, help="the artifact's folder")
     predict.add_argument("photos", type=Path, nargs="+", help="image files")
     predict.add_argument("--top", type=int, default=5, help="classes to list (default 5)")
+    commands.add_parser("hyperparameters", help="print the table of hyperparameters as Markdown")
     return parser
 
 

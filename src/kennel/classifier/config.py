@@ -99,6 +99,15 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
 }
 
 
+def markdown_table() -> str:
+    """The table as the documentation shows it."""
+    lines = ["| hyperparameter | values | default | meaning |", "|---|---|---|---|"]
+    for row in HYPERPARAMETERS.values():
+        values = row.describe_range().replace("|", ", ") if row.choices else row.describe_range()
+        lines.append(f"| `{row.name}` | {values} | `{row.default}` | {row.help} |")
+    return "\n".join(lines) + "\n"
+
+
 def parse_hyperparameters(raw: Mapping[str, str]) -> TrainConfig:
     """Turn the strings of hyperparameters.json into a checked configuration.
 

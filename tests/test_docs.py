@@ -1,0 +1,45 @@
+"""Documentation cannot drift from the code."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kennel.classifier.config import markdown_table
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+
+
+def test_the_hyperparameter_table_is_the_codes_own() -> None:
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- hyperparameters -->\n(.*)<!-- /hyperparameters -->", page, re.DOTALL)
+    assert shown
+    assert shown[1] == markdown_table(), "run: python -m kennel.classifier hyperparameters"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files_that_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_paths_in_code_style_exist_in_the_tree(page: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    files = set(listed.stdout.splitlines())
+    folders = {str(parent) for file in files for parent in Path(file).parents}
+    for word in re.findall(
+        r"`((?:src|serving|docker|local_test|tests|docs|examples|bench)/[\w./-]*)`", page.read_text("utf-8")
+    ):
+        assert word in files or word.rstrip("/") in folders, f"{page.name} names {word}, which is not there"
+
+
+def test_every_make_target_in_the_docs_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = set(re.findall(r"\bmake ([a-z][a-z-]+)\b`", page.read_text(encoding="utf-8")))
+        assert named <= targets, page.name
