@@ -1,4 +1,4 @@
-"""The classifier's command line: `python -m kennel.classifier train|predict|hyperparameters`; the only module that prints."""
+"""The classifier's command line, `python -m kennel.classifier`; the only module here that prints."""
 
 from __future__ import annotations
 
