@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from serving_harness import Server, b64, encoded, network, save, scene, serving
 
 from kennel.classifier.predictor import Predictor
+from tests.serving.serving_harness import Server, b64, encoded, network, save, scene, serving
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from serving_harness import ROOT
+
+from tests.serving.serving_harness import ROOT
 
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "serving").glob("*.py")))
 PAGE = (ROOT / "docs/serving.md").read_text()

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from serving_harness import CLASSES, b64, network, same_ranking, save
 
 from kennel.classifier.errors import ArtifactError
 from serving.handler import FORWARD_IMAGES, Batch, ImageHandler
+from tests.serving.serving_harness import CLASSES, b64, network, same_ranking, save
 
 
 @dataclass

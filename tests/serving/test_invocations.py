@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from serving_harness import CLASSES, b64, encoded, same_ranking, scene
 
 from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES
+from tests.serving.serving_harness import CLASSES, b64, encoded, same_ranking, scene
 
 JPEG, PNG, JSON = ({"Content-Type": name} for name in ("image/jpeg", "image/png", "application/json"))
 

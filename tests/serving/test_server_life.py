@@ -17,11 +17,11 @@ import httpx
 import pytest
 import torch
 from PIL import Image
-from serving_harness import ROOT, Server, encoded, network, save, scene, serving
 
 from kennel.classifier.predictor import Predictor
 from kennel.classifier.preprocess import normalise
 from serving.server import LAST_CALL_S
+from tests.serving.serving_harness import ROOT, Server, encoded, network, save, scene, serving
 
 PHOTO = encoded(scene(3), "JPEG")
 HEAD = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(PHOTO)}\r\n\r\n"
