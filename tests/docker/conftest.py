@@ -33,11 +33,11 @@ def docker(*arguments: str, check: bool = True, **options: Any) -> subprocess.Co
     return done
 
 
-def build_and_push(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the script in this repository."""
+def build_and_push(tree: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the script in a tree."""
     return subprocess.run(
         ["./build_and_push.sh", *arguments],
-        cwd=ROOT,
+        cwd=tree,
         check=False,
         capture_output=True,
         text=True,
@@ -66,6 +66,23 @@ def docker_daemon() -> None:
         unavailable("no docker daemon answers")
 
 
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working tree as it is now, so that an edit while the tests run changes neither images nor tags."""
+    copy = tmp_path_factory.mktemp("tree") / "kennel"
+    git(ROOT, "clone", "--quiet", str(ROOT), str(copy))
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")[:-1]:
+        (copy / name).unlink(missing_ok=True)
+        if (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
+    return copy
+
+
 @pytest.fixture(scope="session")
 def base_image(docker_daemon: None) -> str:  # noqa: ARG001 - marks cannot be put on fixtures
     """BASE_IMAGE where it is set, or else the stand-in made from Debian packages."""
@@ -78,9 +95,9 @@ def base_image(docker_daemon: None) -> str:  # noqa: ARG001 - marks cannot be pu
 
 
 @pytest.fixture(scope="session")
-def images(base_image: str) -> dict[str, str]:
+def images(tree: Path, base_image: str) -> dict[str, str]:
     """Names of the two images, by target."""
-    done = build_and_push("--no-push", "--base-image", base_image)
+    done = build_and_push(tree, "--no-push", "--base-image", base_image)
     assert done.returncode == 0, done.stdout + done.stderr
     return {re.sub("kennel-|:.*", "", name): name for name in digests(done.stdout)}
 

@@ -99,6 +99,10 @@ def test_platform_is_what_sagemaker_runs(image: str) -> None:
     assert (found["Os"], found["Architecture"]) == ("linux", "amd64")
 
 
+def test_serve_image_fits_a_serverless_endpoint(serve_image: str) -> None:
+    assert inspect(serve_image)["Size"] < 10e9  # serverless endpoints take images of up to 10 GB
+
+
 def history(image: str) -> list[tuple[str, int]]:
     """The steps that made an image, from the base up, with the bytes that each added."""
     lines = docker("history", "--no-trunc", "--human=false", "--format={{.Size}} {{.CreatedBy}}", image).stdout

@@ -38,10 +38,10 @@ def url(weights: Path) -> Iterator[str]:
         thread.join()
 
 
-def bake(base_image: str, url: str, sha256: str) -> tuple[str, str]:
+def bake(tree: Path, base_image: str, url: str, sha256: str) -> tuple[str, str]:
     """Build a train image with weights; what it is called, or nothing, and what the build said."""
     done = build_and_push(
-        "--no-push", "--only", "train", "--train-name", "kennel-train-baked", "--base-image", base_image,
+        tree, "--no-push", "--only", "train", "--train-name", "kennel-train-baked", "--base-image", base_image,
         "--pretrained-url", url, "--pretrained-sha256", sha256, "--pretrained-arch", "squeezenet1_1",
         KENNEL_BUILD_NETWORK="host",
     )  # fmt: skip
@@ -51,12 +51,13 @@ def bake(base_image: str, url: str, sha256: str) -> tuple[str, str]:
 
 def test_baked_weights_are_what_a_job_without_a_network_starts_from(
     images: dict[str, str],  # noqa: ARG001 - builds the layers below
+    tree: Path,
     base_image: str,
     weights: Path,
     url: str,
 ) -> None:
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    image, said = bake(base_image, url, sha256)
+    image, said = bake(tree, base_image, url, sha256)
     assert image, said
     program = """\
 import os, pathlib
@@ -72,11 +73,12 @@ print(find_pretrained("auto", "squeezenet1_1", None).source)
 
 def test_weights_of_another_digest_fail_the_build_and_both_are_named(
     images: dict[str, str],  # noqa: ARG001
+    tree: Path,
     base_image: str,
     weights: Path,
     url: str,
 ) -> None:
-    image, said = bake(base_image, url, "0" * 64)
+    image, said = bake(tree, base_image, url, "0" * 64)
     assert not image
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert f"has SHA-256 {found}, not {'0' * 64}" in said

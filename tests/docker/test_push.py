@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from tests.conftest import make_photos
-from tests.docker.conftest import ECR_PASSWORD, Registry, build_and_push, digests, docker
+from tests.docker.conftest import ECR_PASSWORD, ROOT, Registry, build_and_push, digests, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
@@ -48,17 +48,16 @@ def ecr(moto: dict[str, str]) -> Any:
 
 @pytest.fixture(scope="session")
 def pushed(
-    images: dict[str, str],
+    tree: Path,
     base_image: str,
     registry: Registry,
     moto: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, str]]:
     """Digests by image, as the script printed them after a push to "ECR"."""
-    assert images
     logged_out = tmp_path_factory.mktemp("docker")  # so that the script has to log in
     done = build_and_push(
-        "--base-image", base_image, **moto, KENNEL_ECR_HOST=registry.host, DOCKER_CONFIG=str(logged_out)
+        tree, "--base-image", base_image, **moto, KENNEL_ECR_HOST=registry.host, DOCKER_CONFIG=str(logged_out)
     )
     assert done.returncode == 0, done.stderr[-3000:]
     yield digests(done.stdout)
@@ -82,6 +81,16 @@ def test_latest_is_never_pushed(pushed: dict[str, str], registry: Registry) -> N
         assert json.loads(call(registry, "GET", f"{repository}/tags/list").body)["tags"] == [tag]
 
 
+def test_registry_holds_torch_once(pushed: dict[str, str], registry: Registry) -> None:
+    layers = []
+    for image in pushed:
+        repository, tag = image.removeprefix(f"{registry.host}/").split(":")
+        manifest = json.loads(call(registry, "GET", f"{repository}/manifests/{tag}", Accept=DOCKER).body)
+        layers.append({layer["digest"]: layer["size"] for layer in manifest["layers"]})
+    shared = sum(size for digest, size in layers[0].items() if digest in layers[1])
+    assert all(shared > 0.8 * sum(sizes.values()) for sizes in layers)
+
+
 def test_repositories_scan_on_push_and_keep_their_tags(pushed: dict[str, str], ecr: Any) -> None:
     assert pushed
     found = {one["repositoryName"]: one for one in ecr.describe_repositories()["repositories"]}
@@ -91,8 +100,8 @@ def test_repositories_scan_on_push_and_keep_their_tags(pushed: dict[str, str], e
         assert found[name]["imageTagMutability"] == "IMMUTABLE"
 
 
-def test_tag_that_ecr_has_already_is_reused(
-    pushed: dict[str, str], base_image: str, registry: Registry, moto: dict[str, str], ecr: Any
+def test_tag_that_ecr_has_already_is_reused(  # noqa: PLR0917 - fixtures
+    tree: Path, pushed: dict[str, str], base_image: str, registry: Registry, moto: dict[str, str], ecr: Any
 ) -> None:
     image = next(image for image in pushed if "serve" in image)
     repository, tag = image.removeprefix(f"{registry.host}/").split(":")
@@ -100,7 +109,7 @@ def test_tag_that_ecr_has_already_is_reused(
     ecr.put_image(repositoryName=repository, imageManifest=manifest, imageManifestMediaType=DOCKER, imageTag=tag)
     (stored,) = ecr.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])["imageDetails"]
     arguments = ["--only", "serve", "--base-image", base_image]
-    again = build_and_push(*arguments, **moto, KENNEL_ECR_HOST=registry.host, **registry.environ)
+    again = build_and_push(tree, *arguments, **moto, KENNEL_ECR_HOST=registry.host, **registry.environ)
     assert again.returncode == 0, again.stderr[-3000:]
     assert "is in ECR already and tags are immutable there" in again.stderr
     assert "pushing" not in again.stderr
@@ -177,28 +186,28 @@ def oci_image(registry: Registry) -> str:
 
 def test_check_accepts_what_was_pushed(pushed: dict[str, str], registry: Registry) -> None:
     for image, digest in pushed.items():
-        done = build_and_push("--check", image, **registry.environ)
+        done = build_and_push(ROOT, "--check", image, **registry.environ)
         assert (done.returncode, done.stdout) == (0, f"{image} {digest}\n"), done.stderr
 
 
 def test_check_refuses_an_oci_manifest(oci_image: str, registry: Registry) -> None:
-    done = build_and_push("--check", f"{oci_image}:single", **registry.environ)
+    done = build_and_push(ROOT, "--check", f"{oci_image}:single", **registry.environ)
     assert done.returncode == 1
     assert f"has a manifest of type '{OCI}', which SageMaker refuses" in done.stderr
 
 
 def test_check_refuses_a_list_of_manifests(oci_image: str, registry: Registry) -> None:
-    done = build_and_push("--check", f"{oci_image}:list", **registry.environ)
+    done = build_and_push(ROOT, "--check", f"{oci_image}:list", **registry.environ)
     assert done.returncode == 1
     assert "is a list of manifests, which SageMaker refuses" in done.stderr
 
 
 def test_push_without_a_login_says_so(
-    images: dict[str, str], base_image: str, registry: Registry, tmp_path: Path
+    tree: Path, images: dict[str, str], base_image: str, registry: Registry, tmp_path: Path
 ) -> None:
     assert images
     done = build_and_push(
-        "--only", "serve", "--base-image", base_image, "--registry", registry.host, DOCKER_CONFIG=str(tmp_path)
+        tree, "--only", "serve", "--base-image", base_image, "--registry", registry.host, DOCKER_CONFIG=str(tmp_path)
     )
     assert done.returncode == 1
     assert done.stdout == ""
