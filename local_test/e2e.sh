@@ -86,7 +86,9 @@ say "== serve"
 "$here/serve_local.sh" "$out/unpacked" --port "$port" --name "$container"
 
 say "== predict"
-photo=$(find -L "$data/test" -type f -name '*.[jp][pn]g' | sort | head -n 1)
+# Read to the end: `sort | head` would now and then end this script by SIGPIPE.
+mapfile -t photos < <(find -L "$data/test" -type f -name '*.[jp][pn]g' | sort)
+photo=${photos[0]:?"no .jpg or .png in $data/test"}
 say "$photo"
 "$here/predict.sh" "$photo" --url "http://127.0.0.1:$port"
 
