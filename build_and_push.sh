@@ -225,7 +225,7 @@ check_manifest() { # IMAGE; prints its digest
 }
 
 descriptor() { # FIELD of the first descriptor in 'docker manifest inspect --verbose'
-    sed -n "/\"Descriptor\"/,/}/s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" | head -n 1
+    sed -n "/\"Descriptor\"/,/}/s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" | sed -n 1p # head would break the pipe
 }
 
 push() { # NAME
