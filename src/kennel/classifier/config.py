@@ -62,6 +62,11 @@ class TrainConfig:
         0.25, low=0.01, high=1.0, about="smallest random crop in training, as a share of the photo"
     )
     num_workers: int = _hp(-1, low=-1, high=256, about="loader processes; -1: from the cores, 0: none")
+    checkpoints: str = _hp(
+        "auto", choices=("auto", "on", "off"), about="save and resume; auto: when the checkpoint folder exists"
+    )
+    checkpoint_minutes: float = _hp(10.0, low=0.0, high=10_000.0, about="longest time between saves inside an epoch")
+    keep_checkpoints: int = _hp(3, low=2, high=1_000, about="newest checkpoints to keep")
     debugger: str = _hp("auto", choices=("auto", "off"), about="smdebug hook; off registers no hook at all")
     seed: int = _hp(0, low=0, high=2**31 - 1, about="seed of the split, the order, the augmentation and the new head")
 

@@ -77,6 +77,14 @@ class ContainerPaths:
         return self.base / "output/data"
 
     @property
+    def checkpoints_dir(self) -> Path:
+        """Copied to S3 while the job runs and back before it starts again, when the request had a CheckpointConfig.
+
+        Source: developer guide, "Checkpoints in Amazon SageMaker AI"; CheckpointConfig.LocalPath's default.
+        """
+        return self.base / "checkpoints"
+
+    @property
     def failure_file(self) -> Path:
         """Its first 1024 characters become the job's FailureReason."""
         return self.base / "output/failure"
