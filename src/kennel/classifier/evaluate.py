@@ -30,6 +30,11 @@ class Evaluation:
         """Share of images whose most probable class is the true one."""
         return float((self.probabilities.argmax(1) == self.targets).double().mean())
 
+    def top_accuracy(self, k: int) -> float:
+        """Share of images whose true class is among the k most probable ones."""
+        best = self.probabilities.topk(min(k, self.probabilities.shape[1])).indices
+        return float((best == self.targets[:, None]).any(1).double().mean())
+
     def confusion(self) -> torch.Tensor:
         """int64 (classes, classes): rows are true classes, columns predicted ones."""
         classes = self.probabilities.shape[1]
@@ -48,6 +53,15 @@ class Evaluation:
              "f1": float(f1[i])}
             for i, name in enumerate(classes)
         ]  # fmt: skip
+
+    def macro(self) -> dict[str, float]:
+        """Unweighted means of precision, recall and F1 over the classes that have images here.
+
+        Macro recall is balanced accuracy. Macro F1 is the mean of the classes' F1, not the F1 of the mean precision
+        and recall: Opitz and Burst, "Macro F1 and Macro F1", 2019 (arXiv:1911.03347), say why.
+        """
+        present = [row for row in self.per_class([""] * self.probabilities.shape[1]) if row["images"]]
+        return {name: sum(row[name] for row in present) / len(present) for name in ("precision", "recall", "f1")}
 
 
 @torch.inference_mode()

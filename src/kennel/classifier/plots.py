@@ -1,63 +1,206 @@
-"""Pictures of a run, drawn by matplotlib without a display."""
+"""Pictures of a run, drawn by matplotlib without a display.
+
+Labels are folder names, so anything may be in them: they are shortened to fit and never read as mathematics.
+"""
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure  # the object interface: no global state, no display, safe in threads
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from kennel.classifier.calibration import ConfidenceBin
 from kennel.classifier.contract import atomic_write
 
-_LABELLED_CELLS = 20  # more classes than this, and numbers in the cells are too small to read
-_TICKS = 40  # more classes than this, and every n-th is named
+_MARKED_EPOCHS = 40  # more than this, and markers hide the line
+_LOG_SPAN = 100  # highest over lowest loss, from which on a linear axis would flatten the rest
+_COUNTED_CLASSES = 160  # more than this, and counts in the cells are too small to read
+_LONGEST_SIDE_IN = 26.0  # of a confusion matrix; beyond, every n-th class is named
+_LABEL_CHARS = 36  # "Nova Scotia duck tolling retriever" fits
+_SHEET_COLUMNS = 6
 
 
-def learning_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Loss and accuracy by epoch, training beside validation."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+@dataclass(frozen=True)
+class Photo:
+    """One photo of a sheet, and the lines above it."""
+
+    pixels: torch.Tensor  # uint8 (3, H, W), RGB
+    true: str
+    predicted: str
+    probability: float  # of the predicted class
+
+
+def learning_curves(rows: Sequence[Mapping[str, float]], path: Path, *, best_epoch: int | None = None) -> None:
+    """Loss and accuracy by epoch, training beside validation; loss on a log axis where it spans two decades.
+
+    Args:
+        rows: one row of metrics an epoch.
+        path: where the PNG goes.
+        best_epoch: the epoch whose weights are kept, from 1 on; marked by a line.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = range(1, len(rows) + 1)
+    marker = "o" if len(rows) <= _MARKED_EPOCHS else ""
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part in ("train", "validation"):
-            axes.plot(epochs, [row[f"{part}_{quantity}"] for row in rows], marker="o", markersize=3, label=part)
+            values = [row[f"{part}_{quantity}"] for row in rows]
+            axes.plot(epochs, values, marker=marker, markersize=4, linewidth=1.5, label=part)
+        if best_epoch and len(rows) > 1:
+            axes.axvline(best_epoch, color="grey", linestyle=":", linewidth=1.2, label=f"epoch {best_epoch} is kept")
+        if len(rows) == 1:
+            axes.set_xlim(0.5, 1.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch")
         axes.set_ylabel(quantity)
-        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
+        if quantity == "loss":
+            _scale_loss(axes, rows)
     save(figure, path)
 
 
+def _scale_loss(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
+    positive = [v for row in rows for v in (row["train_loss"], row["validation_loss"]) if v > 0 and math.isfinite(v)]
+    if positive and max(positive) / min(positive) > _LOG_SPAN:
+        axes.set_yscale("log")
+        axes.set_ylabel("loss (log scale)")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        axes.set_ylim(bottom=0)
+
+
 def confusion_matrix(matrix: torch.Tensor, labels: Sequence[str], path: Path) -> None:
-    """True classes down, predicted classes across; shares of each true class.
+    """True classes down, predicted classes across; colour is the share of the true class, numbers are images.
 
     Args:
         matrix: int64 counts, shape (classes, classes).
         labels: readable names in the matrix's order.
         path: where the PNG goes.
     """
-    side = min(24.0, max(4.5, 0.22 * len(labels) + 2.5))
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
+    count = len(labels)
+    cell_in = min(0.6, max(0.15, 9 / count))
+    side_in = min(_LONGEST_SIDE_IN, max(2.4, cell_in * count))
+    font = min(10.0, max(5.5, 72 * side_in / count * 0.7))
+    figure = Figure(figsize=(side_in + 3, side_in + 3))
+    # Placed in inches: `save` crops to what is drawn, so labels of any length fit and nothing is empty.
+    axes = figure.add_axes((0.1, 0.1, side_in / (side_in + 3), side_in / (side_in + 3)))
     shares = matrix / matrix.sum(1, keepdim=True).clamp_min(1)
-    image = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
-    step = -(-len(labels) // (_TICKS * 4)) if len(labels) > _TICKS * 4 else 1
-    ticks = list(range(0, len(labels), step))
-    size = 9 if len(labels) <= _TICKS else 6
-    axes.set_xticks(ticks, [labels[i] for i in ticks], rotation=90, fontsize=size)
-    axes.set_yticks(ticks, [labels[i] for i in ticks], fontsize=size)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    if len(labels) <= _LABELLED_CELLS:
+    # The square root lifts a single confused image of a class of ten out of the white.
+    image = axes.imshow(shares.numpy(), cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    bar = axes.inset_axes((1 + 0.2 / side_in, 0, 0.18 / side_in, min(1.0, 5 / side_in)))
+    figure.colorbar(image, cax=bar, label="share of the true class")
+    step = math.ceil(count * 0.1 / side_in)  # a name needs a tenth of an inch
+    ticks = list(range(0, count, step))
+    names = [short(labels[i]) for i in ticks]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=font, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=font, parse_math=False)
+    axes.tick_params(top=count > 40, labeltop=count > 40, length=2)  # a tall matrix is read from the top, too
+    axes.set_xlabel("predicted", fontsize=11)
+    axes.set_ylabel("true", fontsize=11)
+    if count <= _COUNTED_CLASSES:
+        _rule_cells(axes, count)
         for row, column in torch.nonzero(matrix).tolist():
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(int(matrix[row, column])), ha="center", va="center", color=colour)
+            colour = "white" if shares[row, column] > 0.4 else "black"
+            text = str(int(matrix[row, column]))
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=font)
     save(figure, path)
 
 
+def _rule_cells(axes: Axes, count: int) -> None:
+    edges = [i - 0.5 for i in range(1, count)]
+    axes.hlines(edges, -0.5, count - 0.5, color="#dddddd", linewidth=0.4)
+    axes.vlines(edges, -0.5, count - 0.5, color="#dddddd", linewidth=0.4)
+
+
+def confused_pairs(pairs: Sequence[tuple[str, str, int, float]], path: Path) -> None:
+    """The most confused pairs of classes as bars, most images on top.
+
+    Args:
+        pairs: true label, predicted label, images, and their share of the true class (0 to 1).
+        path: where the PNG goes.
+    """
+    figure = Figure(figsize=(7, 0.28 * len(pairs) + 0.9))
+    axes = figure.subplots()
+    images = [pair[2] for pair in pairs]
+    bars = axes.barh(range(len(pairs)), images, color="tab:blue", height=0.7)
+    axes.bar_label(bars, [f"{n} ({share:.0%} of the class)" for _, _, n, share in pairs], padding=3, fontsize=8)
+    names = [f"{short(true)} → {short(predicted)}" for true, predicted, _, _ in pairs]
+    axes.set_yticks(range(len(pairs)), names, fontsize=9, parse_math=False)
+    axes.set_ylim(len(pairs) - 0.4, -0.6)
+    axes.set_xlim(0, max(images) * 1.3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("images (true class → predicted class)")
+    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def reliability_diagram(bins: Sequence[ConfidenceBin], error: float, path: Path) -> None:
+    """Accuracy of the images of each confidence bin beside the accuracy that the confidence promises.
+
+    Args:
+        bins: bins of equal width from 0 to 1.
+        error: their expected calibration error, for the title.
+        path: where the PNG goes.
+    """
+    figure = Figure(figsize=(5, 6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    full = [b for b in bins if b.accuracy is not None and b.mean_confidence is not None]
+    middles = [(b.lower + b.upper) / 2 for b in full]
+    width = 1 / len(bins)
+    accuracy = [b.accuracy or 0.0 for b in full]
+    confidence = [b.mean_confidence or 0.0 for b in full]
+    upper.bar(middles, accuracy, width, color="tab:blue", edgecolor="white", label="accuracy")
+    gaps = [c - a for a, c in zip(accuracy, confidence, strict=True)]
+    upper.bar(middles, gaps, width, bottom=accuracy, color="tab:red", alpha=0.35, edgecolor="tab:red", hatch="//",
+              label="gap to the mean confidence")  # fmt: skip
+    upper.plot((0, 1), (0, 1), color="black", linestyle="--", linewidth=1, label="calibrated")
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy", title=f"expected calibration error {error:.3f}")
+    upper.legend(loc="upper left")
+    lower.bar([(b.lower + b.upper) / 2 for b in bins], [b.images for b in bins], width, color="grey", edgecolor="white")
+    lower.set(xlabel="confidence: probability of the predicted class", ylabel="images")
+    lower.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    save(figure, path)
+
+
+def photo_sheet(photos: Sequence[Photo], path: Path) -> None:
+    """Photos in rows, in their order, each with its true label, its predicted label and that one's probability."""
+    columns = min(_SHEET_COLUMNS, len(photos))
+    rows = math.ceil(len(photos) / columns)
+    figure = Figure(figsize=(2.5 * columns, 3.1 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, photo in zip(grid, photos, strict=False):
+        axes.imshow(photo.pixels.permute(1, 2, 0).numpy())
+        lines = _lines("true", photo.true) + _lines("predicted", f"{photo.predicted}, {percent(photo.probability)}")
+        axes.set_title("\n".join(lines), fontsize=8, loc="left", parse_math=False)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    save(figure, path)
+
+
+def _lines(kind: str, text: str) -> list[str]:
+    """At most two lines that fit above a photo."""
+    return textwrap.wrap(f"{kind}: {text}", 34, max_lines=2, placeholder=" …", subsequent_indent="    ")
+
+
+def percent(share: float) -> str:
+    """A probability as whole per cent that never claims certainty: `>99 %` for 0.997."""
+    return ">99 %" if 0.99 < share < 1 else f"{share:.0%}".replace("%", " %")
+
+
+def short(label: str) -> str:
+    """A label that fits beside a plot: its end gives way to an ellipsis where it is too long."""
+    return label if len(label) <= _LABEL_CHARS else label[: _LABEL_CHARS - 1].rstrip() + "…"
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG, cropped to what is drawn on it, whole or not at all."""
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+        figure.savefig(file, format="png", dpi=110, bbox_inches="tight", pad_inches=0.12)
