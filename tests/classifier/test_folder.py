@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -74,14 +75,46 @@ def test_an_empty_class_is_refused_and_named(photos: Path) -> None:
         scan(photos)
 
 
-def test_a_class_that_training_does_not_have_is_refused(photos: Path) -> None:
-    with pytest.raises(DataError, match="class folders that the training data does not have: red"):
-        scan(photos, classes=("blue", "green"))
+def test_class_lists_that_differ_name_what_is_missing_where(photos: Path) -> None:
+    with pytest.raises(DataError, match=r"photos has a class that the training data does not have: 'red'\.") as caught:
+        scan(photos, classes=("blue", "green", "grey"))
+    assert "In turn it lacks green, grey." in str(caught.value)
+    assert "training has blue, green, grey" in str(caught.value)
 
 
-def test_a_held_out_channel_may_lack_a_class_but_keeps_the_order(photos: Path) -> None:
+@pytest.mark.parametrize(
+    ("here", "in_training"), [("1.cat", "1.Cat"), ("red ", "red"), ("Airedale_terier", "Airedale_terrier")]
+)
+def test_a_near_match_is_asked_for(photos: Path, here: str, in_training: str) -> None:
+    (photos / "red").rename(photos / here)
+    with pytest.raises(DataError, match=re.escape(f"'{here}' (did you mean '{in_training}'?)")):
+        scan(photos, classes=("blue", in_training))
+
+
+def test_a_name_that_is_like_no_other_gets_no_guess(photos: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        scan(photos, classes=("amber", "blue"))
+    assert "did you mean" not in str(caught.value)
+
+
+def test_a_held_out_channel_may_lack_a_class_but_keeps_the_order(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = scan(photos, classes=("amber", "blue", "red"))
     assert folder.counts() == [0, 6, 6]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Channel photos has no images of a class that training has: amber." in caplog.text
+
+
+def test_equal_class_lists_give_no_warning(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scan(photos, classes=scan(photos).classes)
+    assert caplog.records == []
+
+
+def test_classes_that_are_nearly_one_are_a_warning(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (photos / "blue").rename(photos / "Red ")
+    assert scan(photos).classes == ("Red ", "red")
+    assert "the classes 'Red ' and 'red' differ only in case" in caplog.text
 
 
 def test_the_split_is_stratified_disjoint_and_reproducible(photos: Path) -> None:
@@ -99,6 +132,11 @@ def test_a_class_of_one_image_cannot_be_split(photos: Path) -> None:
         path.unlink()
     with pytest.raises(DataError, match="Class 'red' .* has 1 image; a split needs two"):
         split(scan(photos), 0.2, seed=0)
+
+
+def test_a_split_passes_over_classes_that_have_no_images_here(photos: Path) -> None:
+    kept, cut = split(scan(photos, classes=("amber", "blue", "red")), 0.33, seed=1)
+    assert (kept.counts(), cut.counts()) == ([0, 4, 4], [0, 2, 2])
 
 
 def test_the_fingerprint_follows_the_photos_not_their_place(photos: Path, tmp_path: Path) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import logging
 import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 from kennel.classifier.errors import DataError, ImageError
+from kennel.classifier.layout import visible
 from kennel.classifier.preprocess import decode, read_header
 
+_LOG = logging.getLogger(__name__)
 _CHECK_SCALE = 1 / 8  # libjpeg reads the whole stream either way; at 1/8 it spends the least on pixels
 _SHOWN = 20  # bad files that a message names; the log and bad_images.json have all of them
 
@@ -82,6 +86,8 @@ def scan(
 ) -> ImageFolder:
     """Read every file below the class folders of `root` once, and keep those that decode.
 
+    With `classes` given, those that have no folder here are a warning in the log.
+
     Args:
         root: a channel; one folder a class, images at any depth below it.
         classes: the classes that the network knows; None takes them from the folder names, sorted.
@@ -92,26 +98,46 @@ def scan(
         DataError: no class folders, a class that `classes` does not have, a class without a readable image (when the
             classes are taken from here), or bad files when they are to fail.
     """
-    found = sorted(path.name for path in _visible(root) if path.is_dir()) if root.is_dir() else []
+    found = sorted(path.name for path in visible(root) if path.is_dir()) if root.is_dir() else []
     if not found:
         raise DataError(
             f"{root} has no class folders{_what_is_there(root)}. Put the images of each class in a folder of its "
             f"own, for example {root.name}/ants/1.jpg and {root.name}/bees/2.jpg."
         )
+    files = [(path, name) for name in found for path in _files(root / name)]
+    return gather(root, files, found, classes=classes, bad_images=bad_images, workers=workers)
+
+
+def gather(
+    root: Path,
+    files: Sequence[tuple[Path, str]],
+    found: Sequence[str],
+    *,
+    classes: Sequence[str] | None,
+    bad_images: str,
+    workers: int,
+) -> ImageFolder:
+    """Read labelled files once and keep those that decode: what `scan` does once the names are known.
+
+    Args:
+        root: the channel that all files lie below.
+        files: each file with the name of its class.
+        found: the class names of this channel, sorted, those without a file too.
+        classes, bad_images, workers: as for `scan`.
+
+    Raises:
+        DataError: as for `scan`.
+    """
     if classes is None and len(found) == 1:
         raise DataError(f"{root} has a single class folder, {found[0]}. A classifier needs at least two.")
     known = tuple(classes if classes is not None else found)
-    strangers = sorted(set(found) - set(known))
-    if strangers:
-        raise DataError(
-            f"{root} has class folders that the training data does not have: {_some(strangers)}. Every channel needs "
-            f"the same class names; training has {_some(known)}."
-        )
+    compare_classes(root, found, known)
     order = {name: target for target, name in enumerate(known)}
-    files = [(path, order[name]) for name in found for path in _files(root / name)]
+    ordered = sorted(((path, order[name]) for path, name in files), key=lambda item: (item[1], item[0]))
     good: list[Sample] = []
     bad: list[BadImage] = []
-    for (path, target), (digest, reason) in zip(files, _check_all([path for path, _ in files], workers), strict=True):
+    checked = _check_all([path for path, _ in ordered], workers)
+    for (path, target), (digest, reason) in zip(ordered, checked, strict=True):
         if reason is None:
             good.append(Sample(path, target, digest))
         else:
@@ -121,6 +147,53 @@ def scan(
         raise DataError(f"{root}: {describe_bad(folder)} Remove these files, or set bad_images=skip.")
     _require_images(folder, every_class=classes is None)
     return folder
+
+
+def compare_classes(root: Path, found: Sequence[str], known: Sequence[str]) -> None:
+    """Hold a channel's class names against those of training; missing ones, and near doubles, are warnings.
+
+    Raises:
+        DataError: `found` has names that `known` does not have.
+    """
+    missing = sorted(set(known) - set(found))
+    strangers = sorted(set(found) - set(known))
+    if strangers:
+        raise DataError(
+            f"{root} has {_classes(len(strangers))} that the training data does not have: "
+            f"{_some([_with_guess(name, missing, known) for name in strangers])}. "
+            f"{f'In turn it lacks {_some(missing)}. ' if missing else ''}"
+            f"Every channel needs the same class names, letter by letter; training has {_some(known)}."
+        )
+    if missing:
+        _LOG.warning(
+            "Channel %s has no images of %s that training has: %s. Its metrics say nothing of them.",
+            root.name, _classes(len(missing)), _some(missing),
+        )  # fmt: skip
+    for first, second in _near_doubles(found):
+        _LOG.warning(
+            "Channel %s: the classes '%s' and '%s' differ only in case, spaces or punctuation. They are trained as "
+            "two; if they are one, put their images in one folder.", root.name, first, second,
+        )  # fmt: skip
+
+
+def _classes(count: int) -> str:
+    return "a class" if count == 1 else f"{count} classes"
+
+
+def _near(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def _near_doubles(names: Sequence[str]) -> list[tuple[str, str]]:
+    seen: dict[str, str] = {}
+    return [(seen[_near(name)], name) for name in names if seen.setdefault(_near(name) or name, name) != name]
+
+
+def _with_guess(name: str, missing: Sequence[str], known: Sequence[str]) -> str:
+    """The name in quotes, so that a space at its end is seen, and the known one that it may stand for."""
+    same = [other for other in known if _near(other) == _near(name)]
+    guess = same or difflib.get_close_matches(name, missing, n=1, cutoff=0.8)
+    return f"'{name}' (did you mean '{guess[0]}'?)" if guess else f"'{name}'"
 
 
 def _require_images(folder: ImageFolder, *, every_class: bool) -> None:
@@ -154,6 +227,8 @@ def split(folder: ImageFolder, fraction: float, seed: int) -> tuple[ImageFolder,
     cut: list[Sample] = []
     for target, name in enumerate(folder.classes):
         own = [sample for sample in folder.samples if sample.target == target]
+        if not own:  # allowed where the class list was given, for example on one host of a sharded channel
+            continue
         if len(own) < 2:
             raise DataError(
                 f"Class '{name}' in {folder.root} has {len(own)} image; a split needs two. Add images or a "
@@ -169,10 +244,6 @@ def split(folder: ImageFolder, fraction: float, seed: int) -> tuple[ImageFolder,
 
 def _order(sample: Sample) -> tuple[int, str]:
     return sample.target, str(sample.path)
-
-
-def _visible(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _files(folder: Path) -> list[Path]:
