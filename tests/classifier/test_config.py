@@ -56,3 +56,15 @@ def test_every_hyperparameter_has_help_and_a_range_or_choices() -> None:
     for row in HYPERPARAMETERS.values():
         assert row.help
         assert row.name == "arch" or row.describe_range() != "any"
+
+
+def test_a_stage_is_a_value_of_train_layers_that_only_the_network_can_check() -> None:
+    assert parse_hyperparameters({"train_layers": "layer4"}).train_layers == "layer4"
+    assert HYPERPARAMETERS["train_layers"].describe_range() == "all, head or a stage"
+
+
+def test_everything_beyond_the_plain_recipe_is_off_by_default() -> None:
+    row = TrainConfig()
+    assert (row.mixup, row.cutmix, row.augment, row.ema_decay, row.clip_norm, row.patience) == (0, 0, "none", 0, 0, 0)
+    assert (row.class_weights, row.sampling, row.compile) == ("none", "shuffled", "off")
+    assert (row.accumulate_steps, row.backbone_lr_factor, row.hflip) == (1, 1.0, 0.5)

@@ -19,8 +19,9 @@ def _hp(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    form: str = "any",
 ) -> Any:
-    return field(default=default, metadata={"help": about, "low": low, "high": high, "choices": choices})
+    return field(default=default, metadata={"help": about, "low": low, "high": high, "choices": choices, "form": form})
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,60 @@ class TrainConfig:
         choices=("auto", "channel", "image", "download", "none"),
         about="where the first weights come from; auto tries channel, image, download in that order",
     )
-    train_layers: str = _hp("all", choices=("all", "head"), about="train the whole network or its last layer only")
+    train_layers: str = _hp(
+        "all",
+        form="all, head or a stage",
+        about="train the whole network, its last layer only, or from a stage such as layer4 on",
+    )
     epochs: int = _hp(10, low=1, high=10_000, about="passes over the training images")
     batch_size: int = _hp(32, low=1, high=65_536, about="training images in one step")
     optimizer: str = _hp("adamw", choices=("adamw", "sgd"), about="update rule")
     lr: float = _hp(1e-3, low=1e-8, high=100.0, about="peak learning rate")
     weight_decay: float = _hp(0.01, low=0.0, high=10.0, about="decoupled for adamw, L2 for sgd")
     momentum: float = _hp(0.9, low=0.0, high=0.999, about="momentum of sgd")
-    schedule: str = _hp("cosine", choices=("cosine", "constant"), about="course of the learning rate after warm-up")
-    warmup_epochs: float = _hp(0.5, low=0.0, high=1_000.0, about="epochs of linear warm-up")
-    label_smoothing: float = _hp(0.0, low=0.0, high=0.99, about="probability mass spread over the other classes")
+    backbone_lr_factor: float = _hp(1.0, low=0.0, high=1.0, about="learning rate of all but the head, as a share of lr")
+    schedule: str = _hp(
+        "cosine",
+        choices=("cosine", "onecycle", "step", "constant"),
+        about="course of the learning rate after warm-up; onecycle has its own",
+    )
+    warmup_epochs: float = _hp(0.5, low=0.0, high=1_000.0, about="epochs of linear warm-up; not for onecycle")
+    step_epochs: int = _hp(7, low=1, high=10_000, about="schedule step: epochs between two reductions")
+    step_factor: float = _hp(0.1, low=0.0, high=1.0, about="schedule step: factor of each reduction")
+    label_smoothing: float = _hp(0.0, low=0.0, high=0.99, about="probability mass spread evenly over all classes")
+    class_weights: str = _hp(
+        "none", choices=("none", "balanced"), about="weigh the loss of each class by the inverse of its image count"
+    )
+    sampling: str = _hp(
+        "shuffled",
+        choices=("shuffled", "balanced"),
+        about="each image once an epoch, or drawn so that all classes are equally frequent",
+    )
+    mixup: float = _hp(0.0, low=0.0, high=10.0, about="alpha of mixup, the blend of two images; 0: off")
+    cutmix: float = _hp(0.0, low=0.0, high=10.0, about="alpha of cutmix, a patch of another image; 0: off")
+    augment: str = _hp(
+        "none",
+        choices=("none", "randaugment", "trivialaugment"),
+        about="random colours and shapes on top of crop and mirror",
+    )
+    hflip: float = _hp(0.5, low=0.0, high=1.0, about="probability that a training image is mirrored")
+    ema_decay: float = _hp(
+        0.0, low=0.0, high=0.999999, about="decay of the moving average of the weights; 0: no average"
+    )
+    clip_norm: float = _hp(0.0, low=0.0, high=1_000_000.0, about="largest L2 norm of all gradients together; 0: any")
+    accumulate_steps: int = _hp(1, low=1, high=1_024, about="batches whose gradients are averaged into one update")
+    patience: int = _hp(
+        0, low=0, high=10_000, about="stop after this many epochs without a better validation result; 0: never"
+    )
+    precision: str = _hp(
+        "auto",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        about="arithmetic of the forward and backward pass; auto measures",
+    )
+    channels_last: str = _hp(
+        "auto", choices=("auto", "on", "off"), about="memory layout of images, NHWC when on; auto measures"
+    )
+    compile: str = _hp("off", choices=("off", "on"), about="torch.compile the network")
     validation_fraction: float = _hp(
         0.2,
         low=0.01,
@@ -82,12 +127,13 @@ class Hyperparameter:
     low: float | None
     high: float | None
     choices: tuple[str, ...]
+    form: str = "any"  # of strings without choices, in words
 
     def describe_range(self) -> str:
         """The allowed values as people write them: `1..10000`, `adamw|sgd`, or `any`."""
         if self.choices:
             return "|".join(self.choices)
-        return f"{self.low:g}..{self.high:g}" if self.low is not None and self.high is not None else "any"
+        return f"{self.low:g}..{self.high:g}" if self.low is not None and self.high is not None else self.form
 
 
 HYPERPARAMETERS: dict[str, Hyperparameter] = {
@@ -99,6 +145,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
         f.metadata["low"],
         f.metadata["high"],
         f.metadata["choices"],
+        f.metadata["form"],
     )
     for f in fields(TrainConfig)
 }
