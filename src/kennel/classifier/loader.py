@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from kennel.classifier.augment import augment
+from kennel.classifier.config import TrainConfig
 from kennel.classifier.folder import ImageFolder
 from kennel.classifier.preprocess import (
     Box,
@@ -25,24 +28,38 @@ from kennel.classifier.preprocess import (
 )
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (N, 3, H, W) and int64 (N,)
+Key = tuple[int, ...]  # (epoch, image) or (epoch, image, number of the view)
 
 _RATIO = (3 / 4, 4 / 3)  # Szegedy et al. 2014, "Going deeper with convolutions", section 6: the usual random crop
 
 
 class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
-    """A random crop, mirrored every other time, of an image; indexed by (epoch, position in the folder)."""
+    """A random view of an image: crop, mirror, augmentation.
 
-    def __init__(self, folder: ImageFolder, preprocessing: Preprocessing, *, min_crop_area: float, seed: int) -> None:
+    Indexed by (epoch, position in the folder), or by these and a number that tells the views of one epoch apart.
+    """
+
+    def __init__(
+        self,
+        folder: ImageFolder,
+        preprocessing: Preprocessing,
+        *,
+        min_crop_area: float,
+        seed: int,
+        hflip: float = 0.5,
+        augment: str = "none",
+    ) -> None:
         self._folder, self._preprocessing = folder, preprocessing
         self._min_crop_area, self._seed = min_crop_area, seed
+        self._hflip, self._augment = hflip, augment
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
-        epoch, index = key
-        sample = self._folder.samples[index]
-        rng = np.random.default_rng((self._seed, epoch, index))
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
+        sample = self._folder.samples[key[1]]
+        rng = np.random.default_rng((self._seed, *key))
         with read_header(sample.path) as image:
             view = crop_to_tensor(image, random_box(upright_size(image), self._min_crop_area, rng), self._preprocessing)
-        return (view.flip(2) if rng.random() < 0.5 else view), sample.target
+        view = view.flip(2) if rng.random() < self._hflip else view
+        return augment(view, self._augment, int(rng.integers(2**63))), sample.target
 
 
 class EvaluationImages(Dataset[tuple[torch.Tensor, int]]):
@@ -59,19 +76,61 @@ class EvaluationImages(Dataset[tuple[torch.Tensor, int]]):
         return evaluation_tensor(sample.path, self._preprocessing), sample.target
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """A new order of all images for each epoch, from the seed and the epoch's number alone."""
+class EpochSampler(Sampler[Key]):
+    """A new order of all images for each epoch, from the seed and the epoch's number alone.
+
+    `skip` images at the start of the epoch are left out: how a stopped run goes on in the middle of an epoch. Give
+    it whole batches, and set it back to 0 for the next epoch. The length stays that of the whole epoch.
+    """
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed = size, seed
         self.epoch = 0
+        self.skip = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng((self._seed, self.epoch)).permutation(self._size)
-        return iter([(self.epoch, int(index)) for index in order])
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.keys(np.random.default_rng((self._seed, self.epoch)))[self.skip :])
+
+    def keys(self, rng: np.random.Generator) -> list[Key]:
+        """All images of an epoch in their order."""
+        return [(self.epoch, int(index)) for index in rng.permutation(self._size)]
+
+
+class BalancedSampler(EpochSampler):
+    """As many images as there are, drawn with replacement so that every class is equally likely.
+
+    An image that is drawn again in an epoch shows another view.
+    """
+
+    def __init__(self, targets: Sequence[int], seed: int) -> None:
+        super().__init__(len(targets), seed)
+        counts = np.bincount(np.asarray(targets))
+        self._probabilities = 1.0 / (np.count_nonzero(counts) * counts[np.asarray(targets)])
+
+    def keys(self, rng: np.random.Generator) -> list[Key]:
+        """All draws of an epoch in their order, each with the number of earlier draws of the same image."""
+        drawn = rng.choice(self._size, self._size, p=self._probabilities).tolist()
+        seen: Counter[int] = Counter()
+        keys: list[Key] = []
+        for index in drawn:
+            keys.append((self.epoch, index, seen[index]))
+            seen[index] += 1
+        return keys
+
+
+def sampler_for(targets: Sequence[int], config: TrainConfig) -> EpochSampler:
+    """The order of the training images by the hyperparameter `sampling`.
+
+    Args:
+        targets: the class of every image, in the folder's order.
+        config: `sampling` and `seed`.
+    """
+    if config.sampling == "balanced":
+        return BalancedSampler(targets, config.seed)
+    return EpochSampler(len(targets), config.seed)
 
 
 def random_box(size: tuple[int, int], min_area: float, rng: np.random.Generator) -> Box:
