@@ -9,12 +9,15 @@ from kennel.classifier.errors import ModelError
 from kennel.classifier.model import (
     Pretrained,
     build,
+    check_train_layers,
     find_pretrained,
+    freeze,
     freeze_backbone,
     head_parameters,
     load_backbone,
     read_weights,
     set_training_mode,
+    stage_names,
 )
 
 HEADS = {
@@ -82,6 +85,59 @@ def test_a_frozen_backbone_does_not_change_in_training() -> None:
     optimizer.step()
     changed = {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
     assert changed == head  # batch statistics included
+
+
+def trainable(model: nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_training_from_a_stage_on_freezes_what_comes_before() -> None:
+    model = build("resnet18", 3)
+    freeze(model, "layer4", head_parameters("resnet18"))
+    assert trainable(model) == {n for n, _ in model.named_parameters() if n.startswith(("layer4.", "fc."))}
+    set_training_mode(model)
+    assert model.layer4[0].bn1.training
+    assert not model.layer3[0].bn1.training
+    freeze(model, "layer4.1", head_parameters("resnet18"))
+    assert trainable(model) == {n for n, _ in model.named_parameters() if n.startswith(("layer4.1.", "fc."))}
+    freeze(model, "fc", head_parameters("resnet18"))
+    assert trainable(model) == head_parameters("resnet18")
+    freeze(model, "all", head_parameters("resnet18"))
+    assert trainable(model) == {n for n, _ in model.named_parameters()}
+
+
+def test_a_stage_is_a_whole_name_and_not_its_beginning() -> None:
+    model = build("mobilenet_v2", 3)
+    freeze(model, "features.1", head_parameters("mobilenet_v2"))
+    assert not any(name.startswith("features.0.") for name in trainable(model))
+    assert any(name.startswith("features.1.") for name in trainable(model))
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "densenet121", "vit_b_16", "swin_t", "googlenet", "shufflenet_v2_x1_0"])
+def test_modules_are_registered_in_the_order_of_the_forward_pass(arch: str) -> None:
+    """What `freeze` relies on: a gradient never has to pass a frozen stage to reach a trainable one."""
+    with torch.device("meta"):
+        model = build(arch, 2)
+    called: list[str] = []
+    for name in stage_names(model):
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
+    model.eval()(torch.empty(2, 3, 224, 224, device="meta"))
+    assert called == stage_names(model)
+
+
+def test_a_stage_that_is_not_there_is_answered_with_the_nearest_and_all_stages() -> None:
+    with pytest.raises(ModelError) as caught:
+        check_train_layers("resnet18", "layer5")
+    assert str(caught.value) == (
+        "Hyperparameter 'train_layers' has value 'layer5', which ResNet does not have. Did you mean 'layer4'? "
+        "Use all, head, or a stage: conv1, bn1, layer1, layer2, layer3, layer4, fc."
+    )
+    with pytest.raises(ModelError, match=r"or a stage: features\.0, .*features\.18, classifier\."):
+        check_train_layers("mobilenet_v2", "xyz")
+    with pytest.raises(ModelError, match="relu"):
+        check_train_layers("resnet18", "relu")  # has no weights
+    for known in ("all", "head", "layer2"):
+        check_train_layers("resnet18", known)
 
 
 def weights(folder: Path, name: str, model: nn.Module) -> Path:

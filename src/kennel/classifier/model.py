@@ -98,6 +98,66 @@ def freeze_backbone(model: nn.Module, head: frozenset[str]) -> None:
         parameter.requires_grad_(name in head)
 
 
+def freeze(model: nn.Module, train_layers: str, head: frozenset[str]) -> None:
+    """Leave trainable what the hyperparameter `train_layers` names, and freeze the rest.
+
+    Args:
+        model: the bare network.
+        train_layers: "all"; "head"; or a module such as `layer4` or `features.14`: all that is registered from it on,
+            which in torchvision's networks is the order of the forward pass. The head is always trained.
+        head: names of the head's parameters.
+
+    Raises:
+        ModelError: the network has no such module.
+    """
+    if train_layers == "all":
+        model.requires_grad_(True)
+        return
+    if train_layers == "head":
+        freeze_backbone(model, head)
+        return
+    names = [name for name, _ in model.named_parameters()]
+    first = next((i for i, name in enumerate(names) if name.startswith(f"{train_layers}.")), None)
+    if first is None:
+        raise ModelError(_unknown_stage(model, train_layers))
+    freeze_backbone(model, head | frozenset(names[first:]))
+
+
+def check_train_layers(arch: str, train_layers: str) -> None:
+    """Refuse a `train_layers` that the architecture does not know, before anything is read or allocated.
+
+    Raises:
+        ModelError: with the nearest name and the architecture's stages.
+    """
+    with torch.device("meta"):
+        freeze(build(arch, 2), train_layers, frozenset())
+
+
+def stage_names(model: nn.Module) -> list[str]:
+    """The parts of a network that people name: its children with weights, and those of a large `Sequential`.
+
+    ResNet18: conv1, bn1, layer1 to layer4, fc. MobileNetV2: features.0 to features.18, classifier.
+    """
+    children = {name: child for name, child in model.named_children() if any(True for _ in child.parameters())}
+    if len(children) > 3:
+        return list(children)
+    found: list[str] = []
+    for name, child in children.items():
+        parts = [f"{name}.{part}" for part, module in child.named_children() if any(True for _ in module.parameters())]
+        found += parts if len(parts) > 3 else [name]
+    return found
+
+
+def _unknown_stage(model: nn.Module, given: str) -> str:
+    modules = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
+    close = difflib.get_close_matches(given, ["all", "head", *modules], n=1)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return (
+        f"Hyperparameter 'train_layers' has value '{given}', which {type(model).__name__} does not have. {hint}"
+        f"Use all, head, or a stage: {', '.join(stage_names(model))}."
+    )
+
+
 def set_training_mode(model: nn.Module) -> None:
     """Training mode, but frozen modules stay in evaluation mode, so their batch statistics do not drift."""
     model.train()
