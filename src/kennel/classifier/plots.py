@@ -21,10 +21,10 @@ from kennel.classifier.calibration import ConfidenceBin
 from kennel.classifier.contract import atomic_write
 
 _MARKED_EPOCHS = 40  # more than this, and markers hide the line
-_LOG_SPAN = 100  # highest over lowest loss, from which on a linear axis would flatten the rest
+_LOG_SPAN = 100  # highest over lowest loss, above which a linear axis flattens the rest
 _COUNTED_CLASSES = 160  # more than this, and counts in the cells are too small to read
 _LONGEST_SIDE_IN = 26.0  # of a confusion matrix; beyond, every n-th class is named
-_LABEL_CHARS = 36  # "Nova Scotia duck tolling retriever" fits
+_LABEL_CHARS = 40  # "Nova Scotia duck tolling retriever" fits
 _SHEET_COLUMNS = 6
 
 
@@ -48,6 +48,7 @@ def learning_curves(rows: Sequence[Mapping[str, float]], path: Path, *, best_epo
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = range(1, len(rows) + 1)
+    margin = 0.5 if len(rows) <= 1 else 0.03 * (len(rows) - 1)
     marker = "o" if len(rows) <= _MARKED_EPOCHS else ""
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part in ("train", "validation"):
@@ -55,26 +56,33 @@ def learning_curves(rows: Sequence[Mapping[str, float]], path: Path, *, best_epo
             axes.plot(epochs, values, marker=marker, markersize=4, linewidth=1.5, label=part)
         if best_epoch and len(rows) > 1:
             axes.axvline(best_epoch, color="grey", linestyle=":", linewidth=1.2, label=f"epoch {best_epoch} is kept")
-        if len(rows) == 1:
-            axes.set_xlim(0.5, 1.5)
+        axes.set_xlim(max(0.5, 1 - margin), len(rows) + margin)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch")
         axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
         axes.legend()
-        if quantity == "loss":
-            _scale_loss(axes, rows)
+        values = [row[f"{part}_{quantity}"] for row in rows for part in ("train", "validation")]
+        (_scale_loss if quantity == "loss" else _scale_accuracy)(axes, values)
     save(figure, path)
 
 
-def _scale_loss(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
-    positive = [v for row in rows for v in (row["train_loss"], row["validation_loss"]) if v > 0 and math.isfinite(v)]
-    if positive and max(positive) / min(positive) > _LOG_SPAN:
+def _scale_loss(axes: Axes, values: Sequence[float]) -> None:
+    positive = [value for value in values if value > 0 and math.isfinite(value)]
+    if not positive:
+        return
+    if max(positive) > _LOG_SPAN * min(positive):
         axes.set_yscale("log")
         axes.set_ylabel("loss (log scale)")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * max(positive))
+
+
+def _scale_accuracy(axes: Axes, values: Sequence[float]) -> None:
+    if values:
+        margin = 0.02 + 0.05 * (max(values) - min(values))
+        axes.set_ylim(max(-0.02, min(values) - margin), min(1.02, max(values) + margin))
 
 
 def confusion_matrix(matrix: torch.Tensor, labels: Sequence[str], path: Path) -> None:
@@ -95,7 +103,8 @@ def confusion_matrix(matrix: torch.Tensor, labels: Sequence[str], path: Path) ->
     shares = matrix / matrix.sum(1, keepdim=True).clamp_min(1)
     # The square root lifts a single confused image of a class of ten out of the white.
     image = axes.imshow(shares.numpy(), cmap="Blues", norm=PowerNorm(0.5, 0, 1))
-    bar = axes.inset_axes((1 + 0.2 / side_in, 0, 0.18 / side_in, min(1.0, 5 / side_in)))
+    height = min(1.0, 5 / side_in)
+    bar = axes.inset_axes((1 + 0.2 / side_in, 1 - height, 0.18 / side_in, height))
     figure.colorbar(image, cax=bar, label="share of the true class")
     step = math.ceil(count * 0.1 / side_in)  # a name needs a tenth of an inch
     ticks = list(range(0, count, step))
@@ -157,13 +166,13 @@ def reliability_diagram(bins: Sequence[ConfidenceBin], error: float, path: Path)
     width = 1 / len(bins)
     accuracy = [b.accuracy or 0.0 for b in full]
     confidence = [b.mean_confidence or 0.0 for b in full]
-    upper.bar(middles, accuracy, width, color="tab:blue", edgecolor="white", label="accuracy")
+    upper.bar(middles, accuracy, width, color="#9ecae1", edgecolor="white", label="accuracy")
     gaps = [c - a for a, c in zip(accuracy, confidence, strict=True)]
-    upper.bar(middles, gaps, width, bottom=accuracy, color="tab:red", alpha=0.35, edgecolor="tab:red", hatch="//",
+    upper.bar(middles, gaps, width, bottom=accuracy, facecolor="none", edgecolor="tab:red", hatch="////",
               label="gap to the mean confidence")  # fmt: skip
     upper.plot((0, 1), (0, 1), color="black", linestyle="--", linewidth=1, label="calibrated")
     upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy", title=f"expected calibration error {error:.3f}")
-    upper.legend(loc="upper left")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)  # inside it would hide bars
     lower.bar([(b.lower + b.upper) / 2 for b in bins], [b.images for b in bins], width, color="grey", edgecolor="white")
     lower.set(xlabel="confidence: probability of the predicted class", ylabel="images")
     lower.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
@@ -178,7 +187,7 @@ def photo_sheet(photos: Sequence[Photo], path: Path) -> None:
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes, photo in zip(grid, photos, strict=False):
         axes.imshow(photo.pixels.permute(1, 2, 0).numpy())
-        lines = _lines("true", photo.true) + _lines("predicted", f"{photo.predicted}, {percent(photo.probability)}")
+        lines = _lines("true", photo.true) + _lines(f"predicted {percent(photo.probability)}", photo.predicted)
         axes.set_title("\n".join(lines), fontsize=8, loc="left", parse_math=False)
     for axes in figure.axes:
         axes.set_axis_off()
@@ -187,7 +196,7 @@ def photo_sheet(photos: Sequence[Photo], path: Path) -> None:
 
 def _lines(kind: str, text: str) -> list[str]:
     """At most two lines that fit above a photo."""
-    return textwrap.wrap(f"{kind}: {text}", 34, max_lines=2, placeholder=" …", subsequent_indent="    ")
+    return textwrap.wrap(f"{kind}: {text}", 36, max_lines=2, placeholder=" …", subsequent_indent="    ")
 
 
 def percent(share: float) -> str:
