@@ -65,7 +65,7 @@ def test_a_channel_without_class_folders_says_what_it_holds(tmp_path: Path) -> N
 
 def test_a_single_class_is_refused(photos: Path) -> None:
     shutil.rmtree(photos / "red")
-    with pytest.raises(DataError, match="a single class folder, blue"):
+    with pytest.raises(DataError, match="a single class, blue"):
         scan(photos)
 
 

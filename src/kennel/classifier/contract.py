@@ -26,6 +26,28 @@ HOSTING_PORT = 8080
 
 
 @dataclass(frozen=True)
+class ChannelConfig:
+    """How the platform delivers a channel: its entry in inputdataconfig.json."""
+
+    input_mode: str = "File"  # File, FastFile or Pipe
+    distribution: str = "FullyReplicated"  # or ShardedByS3Key: every host gets a part of the objects
+    record_wrapper: str = "None"  # or RecordIO
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The machines of a job, from resourceconfig.json."""
+
+    current: str
+    names: tuple[str, ...]  # sorted, the same on every host
+
+    @property
+    def rank(self) -> int:
+        """The place of this machine among all of them."""
+        return self.names.index(self.current)
+
+
+@dataclass(frozen=True)
 class ContainerPaths:
     """Where a job finds its input and leaves its output, below one base folder."""
 
@@ -50,6 +72,25 @@ class ContainerPaths:
     def debug_hook_config_file(self) -> Path:
         """The request's DebugHookConfig, present only when the request had one."""
         return self.config_dir / "debughookconfig.json"
+
+    @property
+    def input_data_config_file(self) -> Path:
+        """One object a channel: ContentType, TrainingInputMode, S3DistributionType, RecordWrapperType."""
+        return self.config_dir / "inputdataconfig.json"
+
+    @property
+    def resource_config_file(self) -> Path:
+        """This host's name and those of all hosts."""
+        return self.config_dir / "resourceconfig.json"
+
+    def pipe(self, channel: str, epoch: int = 0) -> Path:
+        """The FIFO of a channel in Pipe mode; every pass over the data has one of its own."""
+        return self.base / f"input/data/{channel}_{epoch}"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Room for files that end with the job; the platform uploads none of it."""
+        return self.base / "tmp"
 
     def channel(self, name: str) -> Path | None:
         """The folder of an input channel, or None when the job has no such channel."""
@@ -95,22 +136,59 @@ class ContainerPaths:
         Raises:
             ConfigError: the file is not a JSON object.
         """
-        if not self.hyperparameters_file.exists():
-            return {}
-        text = self.hyperparameters_file.read_text(encoding="utf-8")
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise ConfigError([f"{self.hyperparameters_file} is not valid JSON: {error}."]) from error
-        if not isinstance(values, dict):
-            raise ConfigError(
-                [f"{self.hyperparameters_file} holds a JSON {type(values).__name__}; write an object of strings."]
-            )
+        values = _read_object(self.hyperparameters_file, "strings")
         return {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+    def read_channel_configs(self) -> dict[str, ChannelConfig]:
+        """How each channel is delivered; empty when there is no such file, as on a laptop.
+
+        Raises:
+            ConfigError: the file is not a JSON object of objects.
+        """
+        configs: dict[str, ChannelConfig] = {}
+        for name, entry in _read_object(self.input_data_config_file, "one object a channel").items():
+            if not isinstance(entry, dict):
+                raise ConfigError(
+                    [f"{self.input_data_config_file}: channel '{name}' is {json.dumps(entry)}; write an object."]
+                )
+            configs[name] = ChannelConfig(
+                entry.get("TrainingInputMode") or ChannelConfig.input_mode,
+                entry.get("S3DistributionType") or ChannelConfig.distribution,
+                entry.get("RecordWrapperType") or ChannelConfig.record_wrapper,
+            )
+        return configs
+
+    def read_hosts(self) -> Hosts:
+        """The machines of the job; one that is called localhost when there is no such file.
+
+        Raises:
+            ConfigError: the file is not a JSON object, or its hosts do not have the current one.
+        """
+        values = _read_object(self.resource_config_file, "current_host and hosts")
+        current = values.get("current_host") or "localhost"
+        names = values.get("hosts") or [current]
+        if not isinstance(names, list) or current not in names:
+            raise ConfigError(
+                [f"{self.resource_config_file}: current_host is '{current}', hosts is {json.dumps(names)}; list it."]
+            )
+        return Hosts(current, tuple(sorted(map(str, names))))
 
     def write_failure(self, message: str) -> None:
         """Tell the platform why the job failed; only the first 1024 characters are kept there."""
         write_text(self.failure_file, message[:FAILURE_REASON_CHARS])
+
+
+def _read_object(path: Path, members: str) -> dict[str, Any]:
+    """A JSON object, or an empty one when there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError([f"{path} is not valid JSON: {error}."]) from error
+    if not isinstance(values, dict):
+        raise ConfigError([f"{path} holds a JSON {type(values).__name__}; write an object of {members}."])
+    return values
 
 
 def write_text(path: Path, text: str) -> None:

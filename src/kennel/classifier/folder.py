@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kennel.classifier.errors import DataError, ImageError
 from kennel.classifier.layout import visible
+from kennel.classifier.manifest import find_list, read_list
 from kennel.classifier.preprocess import decode, read_header
 
 _LOG = logging.getLogger(__name__)
@@ -63,10 +64,10 @@ class ImageFolder:
         return [found[target] for target in range(len(self.classes))]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names and the contents of all images; the same photos give the same value anywhere."""
+        """SHA-256 over the classes, names and contents of all images; the same photos give the same value anywhere."""
         whole = hashlib.sha256()
         for sample in self.samples:
-            whole.update(f"{self.relative(sample)}\0{sample.digest}\n".encode())
+            whole.update(f"{self.classes[sample.target]}\0{self.relative(sample)}\0{sample.digest}\n".encode())
         return whole.hexdigest()
 
 
@@ -89,7 +90,8 @@ def scan(
     With `classes` given, those that have no folder here are a warning in the log.
 
     Args:
-        root: a channel; one folder a class, images at any depth below it.
+        root: a channel; one folder a class, images at any depth below it, or an image list (`manifest`) in their
+            place.
         classes: the classes that the network knows; None takes them from the folder names, sorted.
         bad_images: "skip" lists unreadable files in the result, "fail" raises with the list.
         workers: processes that read and decode; 0 does it here.
@@ -98,6 +100,12 @@ def scan(
         DataError: no class folders, a class that `classes` does not have, a class without a readable image (when the
             classes are taken from here), or bad files when they are to fail.
     """
+    listed = find_list(root)
+    if listed is not None:
+        files = read_list(listed, root)
+        _LOG.info("Channel %s: %d lines of the image list %s", root.name, len(files), listed.name)
+        found = sorted({name for _, name in files})
+        return gather(root, files, found, classes=classes, bad_images=bad_images, workers=workers)
     found = sorted(path.name for path in visible(root) if path.is_dir()) if root.is_dir() else []
     if not found:
         raise DataError(
@@ -129,7 +137,7 @@ def gather(
         DataError: as for `scan`.
     """
     if classes is None and len(found) == 1:
-        raise DataError(f"{root} has a single class folder, {found[0]}. A classifier needs at least two.")
+        raise DataError(f"{root} has a single class, {found[0]}. A classifier needs at least two.")
     known = tuple(classes if classes is not None else found)
     compare_classes(root, found, known)
     order = {name: target for target, name in enumerate(known)}
