@@ -89,7 +89,8 @@ def test_a_job_learns_and_leaves_what_it_promises(train: Train, job: Path) -> No
     assert not (job / "output/failure").exists()
     left = {path.name for path in (job / "output/data").iterdir()}
     assert left == {
-        "metrics.jsonl", "test_predictions.jsonl", "test_classes.json", "learning_curves.png", "test_confusion.png",
+        "metrics.jsonl", "test_predictions.jsonl", "test_summary.json", "learning_curves.png", "test_confusion.png",
+        "test_reliability.png",
     }  # fmt: skip
 
 
