@@ -87,7 +87,7 @@ def scan(
 ) -> ImageFolder:
     """Read every file below the class folders of `root` once, and keep those that decode.
 
-    With `classes` given, those that have no folder here are a warning in the log.
+    With `classes` given, those that have no image here are a warning in the log.
 
     Args:
         root: a channel; one folder a class, images at any depth below it, or an image list (`manifest`) in their
@@ -154,11 +154,12 @@ def gather(
     if bad and bad_images == "fail":
         raise DataError(f"{root}: {describe_bad(folder)} Remove these files, or set bad_images=skip.")
     _require_images(folder, every_class=classes is None)
+    _warn_of_empty_classes(folder)
     return folder
 
 
 def compare_classes(root: Path, found: Sequence[str], known: Sequence[str]) -> None:
-    """Hold a channel's class names against those of training; missing ones, and near doubles, are warnings.
+    """Hold a channel's class names against those of training; names that are nearly one are a warning.
 
     Raises:
         DataError: `found` has names that `known` does not have.
@@ -172,11 +173,6 @@ def compare_classes(root: Path, found: Sequence[str], known: Sequence[str]) -> N
             f"{f'In turn it lacks {_some(missing)}. ' if missing else ''}"
             f"Every channel needs the same class names, letter by letter; training has {_some(known)}."
         )
-    if missing:
-        _LOG.warning(
-            "Channel %s has no images of %s that training has: %s. Its metrics say nothing of them.",
-            root.name, _classes(len(missing)), _some(missing),
-        )  # fmt: skip
     for first, second in _near_doubles(found):
         _LOG.warning(
             "Channel %s: the classes '%s' and '%s' differ only in case, spaces or punctuation. They are trained as "
@@ -211,6 +207,15 @@ def _require_images(folder: ImageFolder, *, every_class: bool) -> None:
             f"{folder.root} has no readable image of class {_some(empty)}. {describe_bad(folder)}"
             "Add images, or remove the empty folder."
         )
+
+
+def _warn_of_empty_classes(folder: ImageFolder) -> None:
+    empty = [name for name, count in zip(folder.classes, folder.counts(), strict=True) if count == 0]
+    if empty:
+        _LOG.warning(
+            "Channel %s has no readable image of %d of the %d classes: %s.",
+            folder.root.name, len(empty), len(folder.classes), _some(empty),
+        )  # fmt: skip
 
 
 def describe_bad(folder: ImageFolder) -> str:

@@ -19,6 +19,7 @@ from kennel.classifier.contract import ContainerPaths, write_json, write_text
 from kennel.classifier.errors import DataError, TrainingError
 from kennel.classifier.evaluate import evaluate
 from kennel.classifier.folder import ImageFolder, describe_bad, read_labels, scan, split
+from kennel.classifier.inputs import find_inputs
 from kennel.classifier.loader import (
     Batch,
     EpochSampler,
@@ -107,10 +108,10 @@ def load_channels(config: TrainConfig, paths: ContainerPaths) -> Channels:
     """Scan the channels; without `validation`, cut it from `train`.
 
     Raises:
-        DataError: no `train` channel, or what `scan` and `split` raise.
+        DataError: no `train` channel, or what `find_inputs`, `scan` and `split` raise.
     """
-    root = paths.channel("train")
-    if root is None:
+    inputs = find_inputs(paths)
+    if "train" not in inputs.channels:
         there = sorted(p.name for p in paths.channels_dir.glob("*")) if paths.channels_dir.is_dir() else []
         raise DataError(
             f"No channel 'train' in {paths.channels_dir} (channels there: {', '.join(there) or 'none'}). Add one with "
@@ -119,7 +120,7 @@ def load_channels(config: TrainConfig, paths: ContainerPaths) -> Channels:
     processes, _ = default_workers(torch.device("cuda"))  # nothing else runs yet: every core may read
 
     def load(name: str, classes: tuple[str, ...] | None) -> ImageFolder | None:
-        channel = paths.channel(name)
+        channel = inputs.channels.get(name)
         if channel is None:
             return None
         folder = scan(channel, classes=classes, bad_images=config.bad_images, workers=processes)
@@ -127,7 +128,7 @@ def load_channels(config: TrainConfig, paths: ContainerPaths) -> Channels:
         log("Channel %s: %d images of %d classes. %s", name, len(folder), len(folder.classes), describe_bad(folder))
         return folder
 
-    train = load("train", None)
+    train = load("train", inputs.classes)
     assert train is not None  # noqa: S101 - the channel was found above
     validation, test = load("validation", train.classes), load("test", train.classes)
     bad = [{"path": str(b.path), "reason": b.reason} for f in (train, validation, test) if f for b in f.bad]
