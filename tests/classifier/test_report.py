@@ -151,6 +151,9 @@ def test_the_loss_axis_is_logarithmic_where_it_spans_two_decades(
     left, right = loss.get_xlim()
     assert left < 1
     assert right > len(rows)
+    ticks = loss.get_xticks()
+    assert len(ticks) >= 1
+    assert all(1 <= tick <= len(rows) and tick == int(tick) for tick in ticks)
 
 
 @pytest.mark.parametrize("count", [3, 20, 133, 400])

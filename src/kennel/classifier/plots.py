@@ -56,14 +56,16 @@ def learning_curves(rows: Sequence[Mapping[str, float]], path: Path, *, best_epo
             axes.plot(epochs, values, marker=marker, markersize=4, linewidth=1.5, label=part)
         if best_epoch and len(rows) > 1:
             axes.axvline(best_epoch, color="grey", linestyle=":", linewidth=1.2, label=f"epoch {best_epoch} is kept")
-        axes.set_xlim(max(0.5, 1 - margin), len(rows) + margin)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(1 - margin, len(rows) + margin)
+        ticks = MaxNLocator(integer=True, min_n_ticks=1).tick_values(1, len(rows))
+        axes.set_xticks([tick for tick in ticks if 1 <= tick <= len(rows)])  # there is no epoch 0
         axes.set_xlabel("epoch")
         axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
-        axes.legend()
         values = [row[f"{part}_{quantity}"] for row in rows for part in ("train", "validation")]
         (_scale_loss if quantity == "loss" else _scale_accuracy)(axes, values)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3)  # inside it would hide a part of a curve
     save(figure, path)
 
 
