@@ -197,3 +197,11 @@ def test_a_list_is_found_where_the_images_are(job: Path) -> None:
     rows = [f"0\t{p.parent.name}\t{p.relative_to(train)}\n" for p in sorted(train.rglob("*.jpg"))]
     (train / "train.lst").write_text("".join(rows))
     assert load_channels(TrainConfig(), ContainerPaths(job)).train.counts() == scan(train).counts() == [12, 12]
+
+
+def test_a_list_decides_over_folders_that_look_like_channels(download: Path) -> None:
+    train = download / "input/data/train"
+    rows = [f"0\t{p.parent.name}\t{p.relative_to(train)}\n" for p in sorted(train.rglob("*.jpg"))]
+    (train / "all.lst").write_text("".join(rows))
+    assert below(download, find_inputs(ContainerPaths(download))) == {"train": "train"}
+    assert scan(train).counts() == [12, 12]

@@ -9,6 +9,7 @@ from pathlib import Path
 from kennel.classifier.contract import ChannelConfig, ContainerPaths
 from kennel.classifier.errors import DataError
 from kennel.classifier.layout import TEST, TRAIN, VALIDATION, nested_channels, visible
+from kennel.classifier.manifest import find_list
 from kennel.classifier.pipe import spool
 
 _LOG = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def _deliver(paths: ContainerPaths, name: str, config: ChannelConfig) -> Path | 
 
 def _unfold(found: dict[str, Path]) -> dict[str, Path]:
     """Put the parts of a channel that holds train/, valid/ and test/ in the place of the channels that are missing."""
-    parts = {name: nested_channels(folder) for name, folder in found.items()}
+    parts = {name: {} if find_list(folder) else nested_channels(folder) for name, folder in found.items()}
     own = {name: parts[name].get(name, folder) for name, folder in found.items()}
     inner = parts.get(TRAIN, {})
     if inner:
