@@ -15,6 +15,7 @@ from kennel.classifier.model import (
     freeze_backbone,
     head_parameters,
     load_backbone,
+    outline,
     read_weights,
     set_training_mode,
     stage_names,
@@ -29,12 +30,22 @@ HEADS = {
     "densenet121": {"classifier.weight", "classifier.bias"},
     "inception_v3": {"fc.weight", "fc.bias"},
     "maxvit_t": {"classifier.5.weight"},
+    "regnet_y_400mf": {"fc.weight", "fc.bias"},
 }
 
 
 @pytest.mark.parametrize("arch", HEADS)
 def test_the_head_is_found_whatever_it_is_called(arch: str) -> None:
     assert head_parameters(arch) == HEADS[arch]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "regnet_x_400mf", "swin_v2_t"])
+def test_an_outline_has_every_name_and_shape_and_no_weights(arch: str) -> None:
+    drawn, whole = outline(arch, 5), build(arch, 5)
+    assert [(n, t.shape) for n, t in drawn.state_dict().items()] == [
+        (n, t.shape) for n, t in whole.state_dict().items()
+    ]
+    assert all(parameter.is_meta for parameter in drawn.parameters())
 
 
 def test_an_unknown_architecture_is_answered_with_the_nearest() -> None:
@@ -113,11 +124,10 @@ def test_a_stage_is_a_whole_name_and_not_its_beginning() -> None:
     assert any(name.startswith("features.1.") for name in trainable(model))
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "densenet121", "vit_b_16", "swin_t", "googlenet", "shufflenet_v2_x1_0"])
+@pytest.mark.parametrize("arch", ["resnet18", "densenet121", "vit_b_16", "swin_t", "googlenet", "regnet_y_400mf"])
 def test_modules_are_registered_in_the_order_of_the_forward_pass(arch: str) -> None:
     """What `freeze` relies on: a gradient never has to pass a frozen stage to reach a trainable one."""
-    with torch.device("meta"):
-        model = build(arch, 2)
+    model = outline(arch).to("meta")
     called: list[str] = []
     for name in stage_names(model):
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))

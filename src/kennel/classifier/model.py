@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from kennel.classifier.errors import ModelError
 
@@ -50,10 +51,29 @@ def build(arch: str, num_classes: int) -> nn.Module:
     return torchvision.models.get_model(arch, **options)  # type: ignore[no-any-return]
 
 
+class _ShapesOnly(TorchFunctionMode):
+    """New weights without memory. Numbers stay real, unlike under `torch.device("meta")`: RegNet computes widths."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        meta = {"device": "meta"} if func in (torch.empty, torch.zeros, torch.ones) else {}
+        return func(*args, **{**(kwargs or {}), **meta})
+
+
+def outline(arch: str, num_classes: int = 2) -> nn.Module:
+    """A network's modules with the shapes of its weights; nothing is allocated, and nothing can be computed.
+
+    Raises:
+        ModelError: torchvision has no classifier of that name.
+    """
+    with _ShapesOnly():
+        return build(arch, num_classes)
+
+
 def head_parameters(arch: str) -> frozenset[str]:
     """Names of the parameters whose shape depends on the number of classes: the head, whatever it is called."""
-    with torch.device("meta"):  # shapes only; nothing is allocated
-        two, three = build(arch, 2), build(arch, 3)
+    two, three = outline(arch, 2), outline(arch, 3)
     sizes = {name: tensor.shape for name, tensor in three.named_parameters()}
     return frozenset(name for name, tensor in two.named_parameters() if tensor.shape != sizes[name])
 
@@ -129,8 +149,7 @@ def check_train_layers(arch: str, train_layers: str) -> None:
     Raises:
         ModelError: with the nearest name and the architecture's stages.
     """
-    with torch.device("meta"):
-        freeze(build(arch, 2), train_layers, frozenset())
+    freeze(outline(arch), train_layers, frozenset())
 
 
 def stage_names(model: nn.Module) -> list[str]:
