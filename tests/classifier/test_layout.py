@@ -43,11 +43,13 @@ def test_a_channel_of_classes_is_left_alone(photos: Path, tmp_path: Path) -> Non
 
 
 def test_a_class_called_train_beside_another_class_is_a_class(photos: Path) -> None:
-    for name in ("train", "test"):
-        (photos / name / "steam").mkdir(parents=True)
-        shutil.copy(photos / "red/000.jpg", photos / name / "steam/1.jpg")
+    for name in ("train", "test", "bus"):
+        (photos / name / "city").mkdir(parents=True)
+        shutil.copy(photos / "red/000.jpg", photos / name / "city/1.jpg")
+    for name in ("blue", "red"):
+        shutil.rmtree(photos / name)
     assert nested_channels(photos) == {}
-    assert scan(photos).classes == ("blue", "red", "test", "train")
+    assert scan(photos).classes == ("bus", "test", "train")
 
 
 def test_classes_called_train_and_test_that_hold_their_images_are_classes(photos: Path) -> None:
