@@ -7,7 +7,7 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 SYNC := $(UV) sync --locked --quiet --compile-bytecode --all-extras
 RUN := .venv/bin/python
 
-.PHONY: help demo test test-docker lint format setup clean
+.PHONY: help demo test test-slow test-docker lint format setup clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1 | \2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -16,7 +16,10 @@ demo: .venv/demo ## train, serve and predict on photos that ship in a wheel: no 
 	$(RUN) -m examples.demo
 
 test: .venv/dev ## the default tests: offline, no docker, under 2 minutes
-	$(RUN) -m pytest -m "not docker"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not docker and not slow" -n 2 --dist loadfile # two files at a time, a thread each
+
+test-slow: .venv/dev ## proofs that take minutes: kills at random moments
+	$(RUN) -m pytest -m slow
 
 test-docker: .venv/dev ## build the images and prove them with docker run
 	$(RUN) -m pytest -m docker

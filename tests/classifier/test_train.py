@@ -18,11 +18,13 @@ from kennel.classifier.artifact import load_artifact
 from kennel.classifier.contract import ContainerPaths, write_json
 from kennel.classifier.metrics import metric_definitions
 from kennel.classifier.model import build
+from kennel.classifier.precision import half_precisions
 from kennel.classifier.predictor import Predictor
 
 QUICK = {
     "arch": "resnet18", "pretrained": "none", "crop_px": "32", "resize_px": "32", "batch_size": "8", "epochs": "1",
     "num_workers": "0", "warmup_epochs": "0", "debugger": "off",
+    "precision": "fp32", "channels_last": "off",
 }  # fmt: skip
 Train = Callable[..., tuple[int, str]]
 
@@ -168,7 +170,7 @@ def test_sigterm_ends_the_epoch_and_keeps_the_artifact(job: Path) -> None:
         output = process.stdout.read()
         assert process.wait(timeout=60) == 0, output
     assert time.monotonic() - asked < 60  # the platform gives 120 s
-    assert "SIGTERM in epoch" in output
+    assert "SIGTERM: stopped in epoch" in output
     assert load_artifact(job / "model")[1].metrics["best_epoch"] >= 1
 
 
@@ -211,6 +213,49 @@ def test_the_debugger_writes_a_trial_that_smdebug_reads_and_changes_nothing(trai
     command = [sys.executable, "-c", READER, str(job / "output/data/tensors")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_debugger_saves_activations_of_mixed_precision(job: Path) -> None:
+    if "bf16" not in half_precisions(torch.device("cpu")):
+        pytest.skip("this CPU has no bf16 arithmetic")
+    output = train_alone(job, debugger="auto", precision="bf16")
+    assert "Precision: bf16" in output
+    assert "SMDebug error" not in output
+    assert len(list((job / "output/data/tensors/events").iterdir())) >= 3
+
+
+def test_every_part_of_the_recipe_works_with_every_other(train: Train, job: Path) -> None:
+    recipe = {
+        "mixup": "0.2", "cutmix": "1.0", "augment": "trivialaugment", "ema_decay": "0.9", "clip_norm": "1",
+        "accumulate_steps": "2", "sampling": "balanced", "class_weights": "balanced", "schedule": "onecycle",
+        "backbone_lr_factor": "0.5", "train_layers": "layer2", "label_smoothing": "0.1", "optimizer": "sgd",
+    }  # fmt: skip
+    status, output = train(job, epochs="2", **recipe)
+    assert status == 0, output
+    assert load_artifact(job / "model")[1].hyperparameters["mixup"] == 0.2
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better(train: Train, job: Path) -> None:
+    status, output = train(job, epochs="40", patience="2", lr="1e-8")  # learns nothing: no epoch beats an early one
+    assert status == 0, output
+    assert "training ends here (patience=2)" in output
+    assert "epoch=40/40" not in output
+
+
+def test_compiling_beside_the_debugger_is_refused_with_the_reason(train: Train, job: Path) -> None:
+    assert train(job, compile="on", debugger="auto")[0] == 1
+    assert "compile=on and the debugger exclude each other" in failure(job)
+
+
+def test_accumulated_gradients_equal_those_of_the_whole_batch(train: Train, job: Path) -> None:
+    # vit has no batch statistics, so two halves add up to the whole
+    same = {"arch": "vit_b_32", "optimizer": "sgd", "momentum": "0", "lr": "0.1", "weight_decay": "0"}
+    assert train(job, batch_size="24", **same)[0] == 0
+    whole = load_artifact(job / "model")[0].state_dict()
+    assert train(job, batch_size="12", accumulate_steps="2", **same)[0] == 0
+    halves = load_artifact(job / "model")[0].state_dict()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(halves[name], tensor, atol=1e-5, rtol=1e-4)
 
 
 def test_the_requests_hook_configuration_is_followed(job: Path) -> None:

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import nn
 
 import kennel
 from kennel.classifier.contract import atomic_write, write_json
 from kennel.classifier.errors import ArtifactError
-from kennel.classifier.model import build
+from kennel.classifier.model import outline
 from kennel.classifier.preprocess import Preprocessing
 
 SCHEMA_VERSION = 1
@@ -129,7 +128,6 @@ def load_artifact(folder: Path) -> tuple[nn.Module, Meta]:
         raise ArtifactError(
             f"{path} has SHA-256 {digest[:12]}…, {META_FILE} says {meta.weights_sha256[:12]}…. Unpack again."
         )
-    with torch.device("meta"):  # no time is spent on random weights that are replaced at once
-        model = build(meta.arch, len(meta.classes))
+    model = outline(meta.arch, len(meta.classes))  # no time is spent on random weights that are replaced at once
     model.load_state_dict(safetensors.torch.load(data), assign=True)
     return model.eval(), meta

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from kennel.classifier.contract import ContainerPaths
@@ -50,7 +52,7 @@ class Debugger:
 
 
 def attach(
-    model: nn.Module, losses: list[nn.Module], paths: ContainerPaths, *, choice: str, steps_per_epoch: int
+    model: nn.Module, losses: Sequence[nn.Module], paths: ContainerPaths, *, choice: str, steps_per_epoch: int
 ) -> Debugger:
     """Register smdebug's hook on a network and its loss modules.
 
@@ -80,12 +82,18 @@ def attach(
         return Debugger()
     # smdebug swallows its own errors only under AWS's default configuration; a debugger must never end a training.
     hook.has_default_configuration = lambda: True
+    to_numpy = hook._make_numpy_array  # numpy has no bfloat16, which mixed precision gives the activations
+    hook._make_numpy_array = lambda value: to_numpy(value.float() if _is_bfloat16(value) else value)
     hook.register_module(model)
     for loss in losses:
         hook.register_loss(loss)
     source = config_file.name if config_file.exists() else "Kennel's default"
     _LOG.info("Debugger: smdebug hook by %s, tensors in %s", source, hook.out_dir)
     return Debugger(hook, Path(hook.out_dir))
+
+
+def _is_bfloat16(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16
 
 
 def _default_hook(smd: Any, paths: ContainerPaths, steps_per_epoch: int) -> Any:

@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+import shutil
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 
 from kennel.classifier import debugging, report
 from kennel.classifier.artifact import Meta, save_artifact
+from kennel.classifier.checkpoints import CheckpointFolder
 from kennel.classifier.config import TrainConfig
-from kennel.classifier.contract import ContainerPaths, write_json, write_text
-from kennel.classifier.errors import DataError, TrainingError
-from kennel.classifier.evaluate import evaluate
+from kennel.classifier.contract import ContainerPaths, write_json
+from kennel.classifier.errors import ConfigError, DataError
 from kennel.classifier.folder import ImageFolder, describe_bad, read_labels, scan, split
 from kennel.classifier.inputs import find_inputs
 from kennel.classifier.loader import (
-    Batch,
-    EpochSampler,
     TrainingImages,
     default_workers,
     evaluation_loader,
+    sampler_for,
     training_loader,
 )
-from kennel.classifier.metrics import metric_line
+from kennel.classifier.loop import Data, History, Trainer
 from kennel.classifier.model import (
     build,
+    check_train_layers,
     find_pretrained,
-    freeze_backbone,
+    freeze,
     head_parameters,
     load_backbone,
-    set_training_mode,
 )
-from kennel.classifier.preprocess import Preprocessing, normalise
-from kennel.classifier.recipe import count_trainable, optimizer_for, scheduler_for
+from kennel.classifier.precision import Precision, choose
+from kennel.classifier.preprocess import Preprocessing
+from kennel.classifier.recipe import count_trainable
 from kennel.classifier.revision import git_revision
 from kennel.classifier.stop import StopSignal
 
@@ -55,28 +52,6 @@ class Channels:
     validation_source: str
 
 
-@dataclass
-class History:
-    """What the epochs gave, and the weights of the best one."""
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, float] = field(default_factory=dict)
-    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
-    best_epoch: int = 0
-
-    def json_lines(self) -> str:
-        """One JSON object an epoch: the file metrics.jsonl."""
-        return "".join(json.dumps({"epoch": i, **row}) + "\n" for i, row in enumerate(self.rows, 1))
-
-    def add(self, row: dict[str, float], model: nn.Module) -> None:
-        """Take an epoch's row; keep a copy of the weights when no earlier epoch was as good."""
-        self.rows.append(row)
-        rank = (row["validation_accuracy"], -row["validation_loss"])
-        if not self.best or rank > (self.best["validation_accuracy"], -self.best["validation_loss"]):
-            self.best, self.best_epoch = row, len(self.rows)
-            self.best_state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
 def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> Meta:
     """Train, evaluate and leave the artifact in `paths.model_dir`, reports in `paths.output_data_dir`.
 
@@ -85,23 +60,81 @@ def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> Meta:
     """
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    workers, reason = (config.num_workers, "as given") if config.num_workers >= 0 else default_workers(device)
-    _LOG.info("Device: %s, %d threads; %d loader processes (%s)", device, torch.get_num_threads(), workers, reason)
-    preprocessing = Preprocessing.for_arch(_known(config.arch), resize_px=config.resize_px, crop_px=config.crop_px)
+    check_network(config)
+    preprocessing = Preprocessing.for_arch(config.arch, resize_px=config.resize_px, crop_px=config.crop_px)
     channels = load_channels(config, paths)
     model = prepare_model(config, paths, len(channels.train.classes)).to(device)
-    history = fit(model, channels, preprocessing, config, paths, workers=workers, device=device, stop=stop)
-    model.load_state_dict(history.best_state)
-    save_artifact(paths.model_dir, model, describe(config, channels, preprocessing, history))
-    _LOG.info("Artifact: weights of epoch %d of %d, in %s", history.best_epoch, len(history.rows), paths.model_dir)
+    data = load_data(config, channels, preprocessing, device)
+    history = train(model, data, preprocessing, config, paths, device=device, stop=stop)
+    if history.rows:
+        model.load_state_dict(history.best_state)
+    meta = save_artifact(paths.model_dir, model, describe(config, channels, preprocessing, history))
+    which = f"epoch {history.best_epoch} of {len(history.rows)}" if history.rows else "the last step, not validated"
+    _LOG.info("Artifact: weights of %s, in %s", which, paths.model_dir)
+    if stop:
+        return meta  # the platform waits 120 seconds and no longer; reports come with the resumed run
     judged = ("test", channels.test) if channels.test else ("validation", channels.validation)
+    workers = data.validation.num_workers
     return report.write(paths, history.rows, *judged, batch_size=config.batch_size, workers=workers)
 
 
-def _known(arch: str) -> str:
-    with torch.device("meta"):
-        build(arch, 2)  # raises for an unknown name, before any image is read
-    return arch
+def train(
+    model: nn.Module,
+    data: Data,
+    preprocessing: Preprocessing,
+    config: TrainConfig,
+    paths: ContainerPaths,
+    *,
+    device: torch.device,
+    stop: StopSignal,
+) -> History:
+    """Run the loop, from the newest checkpoint if there is one."""
+    checkpoints = checkpoint_folder(config, paths)
+    state = checkpoints.load() if checkpoints else None
+    side = preprocessing.crop_px
+    blank = torch.zeros(config.batch_size, 3, side, side, device=device)
+    # A measurement may come out differently each time: a resumed run keeps the choice that it began with.
+    precision = Precision(**state["precision"]) if state else choose(model, blank, config, device)
+    _LOG.info("Precision: %s", precision)
+    trainer = Trainer(
+        precision.place(model),
+        data,
+        preprocessing,
+        config,
+        device=device,
+        precision=precision,
+        stop=stop,
+        checkpoints=checkpoints,
+        metrics_file=paths.output_data_dir / "metrics.jsonl",
+    )
+    if state is not None:
+        trainer.restore(state)
+    losses = [trainer.loss, trainer.validation_loss]
+    debugger = debugging.attach(model, losses, paths, choice=config.debugger, steps_per_epoch=len(data.training))
+    history = trainer.fit(debugger)
+    debugger.close()
+    return history
+
+
+def check_network(config: TrainConfig) -> None:
+    """Refuse what cannot work before any image is read.
+
+    Raises:
+        ModelError: unknown architecture or stage.
+        ConfigError: compile=on beside the debugger, or without a compiler.
+    """
+    check_train_layers(config.arch, config.train_layers)
+    if config.compile == "off":
+        return
+    problems = []
+    if config.debugger != "off":
+        problems.append(
+            "compile=on and the debugger exclude each other: a compiled network runs no hooks. Set debugger=off."
+        )
+    if not (shutil.which("g++") or shutil.which("clang++")):
+        problems.append("compile=on needs a C++ compiler (g++ or clang++), and there is none here. Set compile=off.")
+    if problems:
+        raise ConfigError(problems)
 
 
 def load_channels(config: TrainConfig, paths: ContainerPaths) -> Channels:
@@ -148,13 +181,12 @@ def prepare_model(config: TrainConfig, paths: ContainerPaths, num_classes: int) 
     pretrained = find_pretrained(config.pretrained, config.arch, paths.channel("pretrained"))
     if pretrained is None:
         _LOG.info("Weights: fresh (pretrained=none), %s", config.arch)
-        if config.train_layers == "head":
-            _LOG.warning("train_layers=head trains the head of a network of random weights; this learns little.")
+        if config.train_layers != "all":
+            _LOG.warning("train_layers=%s freezes random weights; this learns little.", config.train_layers)
     else:
         fresh = load_backbone(model, pretrained, head)
         _LOG.info("Weights: %s from %s; fresh: %s", config.arch, pretrained.source, ", ".join(fresh) or "none")
-    if config.train_layers == "head":
-        freeze_backbone(model, head)
+    freeze(model, config.train_layers, head)
     total = sum(parameter.numel() for parameter in model.parameters())
     _LOG.info(
         "Training %d of %d weights (train_layers=%s)", count_trainable(model.parameters()), total, config.train_layers
@@ -162,102 +194,37 @@ def prepare_model(config: TrainConfig, paths: ContainerPaths, num_classes: int) 
     return model
 
 
-@dataclass(frozen=True)
-class Loop:
-    """What every epoch needs and none changes, but for the state inside."""
-
-    model: nn.Module
-    preprocessing: Preprocessing
-    loss: nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    device: torch.device
-    stop: StopSignal
-
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Run the network on uint8 images of any device."""
-        images = images.to(self.device, non_blocking=True)
-        return self.model(normalise(images, self.preprocessing))  # type: ignore[no-any-return]
-
-    def train_epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """One pass over the training images, or less when `stop` becomes true."""
-        set_training_mode(self.model)
-        started, seen, loss_sum, hits = time.perf_counter(), 0, 0.0, 0
-        for images, targets in batches:
-            wanted = targets.to(self.device, non_blocking=True)
-            logits = self.logits(images)
-            loss = self.loss(logits, wanted)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            self.scheduler.step()
-            seen += len(targets)
-            loss_sum += float(loss.detach()) * len(targets)  # waits for the GPU; once a step
-            hits += int((logits.detach().argmax(1) == wanted).sum())
-            if self.stop:
-                break
-        seconds = time.perf_counter() - started
-        return {"train_loss": loss_sum / seen, "train_accuracy": hits / seen, "images_per_second": seen / seconds}
-
-
-def fit(
-    model: nn.Module,
-    channels: Channels,
-    preprocessing: Preprocessing,
-    config: TrainConfig,
-    paths: ContainerPaths,
-    *,
-    workers: int,
-    device: torch.device,
-    stop: StopSignal,
-) -> History:
-    """The epochs. When `stop` becomes true the epoch ends after its step, is validated, and is the last.
-
-    Raises:
-        TrainingError: the loss was not finite before any epoch gave usable weights.
-    """
+def load_data(config: TrainConfig, channels: Channels, preprocessing: Preprocessing, device: torch.device) -> Data:
+    """Loaders over the training and validation images."""
+    workers, reason = (config.num_workers, "as given") if config.num_workers >= 0 else default_workers(device)
+    _LOG.info("Device: %s, %d threads; %d loader processes (%s)", device, torch.get_num_threads(), workers, reason)
     size, pin = config.batch_size, device.type == "cuda"
-    views = TrainingImages(channels.train, preprocessing, min_crop_area=config.min_crop_area, seed=config.seed)
-    sampler = EpochSampler(len(channels.train), config.seed)
-    batches = training_loader(views, sampler, batch_size=size, workers=workers, pin=pin)
-    held_out = evaluation_loader(channels.validation, preprocessing, batch_size=size, workers=workers, pin=pin)
-    optimizer = optimizer_for(model, config)
-    scheduler = scheduler_for(optimizer, config, len(batches))
-    loss, validation_loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing), nn.CrossEntropyLoss()
-    loop = Loop(model, preprocessing, loss, optimizer, scheduler, device, stop)
-    debugger = debugging.attach(
-        model, [loss, validation_loss], paths, choice=config.debugger, steps_per_epoch=len(batches)
+    views = TrainingImages(
+        channels.train,
+        preprocessing,
+        min_crop_area=config.min_crop_area,
+        seed=config.seed,
+        hflip=config.hflip,
+        augment=config.augment,
     )
-    history = History()
-    for epoch in range(1, config.epochs + 1):
-        sampler.epoch = epoch
-        debugger.train_mode()
-        row = loop.train_epoch(batches)
-        debugger.evaluation_mode()
-        model.eval()
-        evaluation = evaluate(loop.logits, held_out, watch=validation_loss)
-        row |= {"validation_loss": evaluation.loss, "validation_accuracy": evaluation.accuracy}
-        _LOG.info(metric_line(row, epoch=f"{epoch}/{config.epochs}"))
-        if not math.isfinite(row["train_loss"] + row["validation_loss"]):
-            _diverged(epoch, row, config, history)
-            break
-        history.add(row, model)
-        write_text(paths.output_data_dir / "metrics.jsonl", history.json_lines())
-        if stop:
-            _LOG.warning("SIGTERM in epoch %d: training ends here; the best weights so far are kept.", epoch)
-            break
-    debugger.close()
-    return history
+    sampler = sampler_for([sample.target for sample in channels.train.samples], config)
+    return Data(
+        training_loader(views, sampler, batch_size=size, workers=workers, pin=pin),
+        sampler,
+        evaluation_loader(channels.validation, preprocessing, batch_size=size, workers=workers, pin=pin),
+        channels.train.counts(),
+        {"classes": list(channels.train.classes), "fingerprint": channels.train.fingerprint()},
+    )
 
 
-def _diverged(epoch: int, row: dict[str, float], config: TrainConfig, history: History) -> None:
-    what = (
-        f"Epoch {epoch} ended with train_loss={row['train_loss']} and validation_loss={row['validation_loss']}: the "
-        f"weights have diverged. Lower lr (now {config.lr:g}) or raise warmup_epochs (now {config.warmup_epochs:g})."
-    )
-    if not history.rows:
-        raise TrainingError(what)
-    _LOG.warning("%s The weights of epoch %d are kept.", what, history.best_epoch)
+def checkpoint_folder(config: TrainConfig, paths: ContainerPaths) -> CheckpointFolder | None:
+    """Where to save and resume, if at all."""
+    wanted = config.checkpoints == "on" or (config.checkpoints == "auto" and paths.checkpoints_dir.is_dir())
+    if not wanted:
+        _LOG.info("Checkpoints: none (checkpoints=%s)", config.checkpoints)
+        return None
+    _LOG.info("Checkpoints: %s, the newest %d are kept", paths.checkpoints_dir, config.keep_checkpoints)
+    return CheckpointFolder(paths.checkpoints_dir, keep=config.keep_checkpoints)
 
 
 def describe(config: TrainConfig, channels: Channels, preprocessing: Preprocessing, history: History) -> Meta:

@@ -1,0 +1,336 @@
+"""The training loop and all of its state: what a checkpoint holds is what `state` gives and `restore` takes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from kennel.classifier import debugging
+from kennel.classifier.augment import mixing_for
+from kennel.classifier.checkpoints import CheckpointFolder
+from kennel.classifier.config import TrainConfig
+from kennel.classifier.contract import write_text
+from kennel.classifier.ema import ema_for
+from kennel.classifier.errors import ConfigError, TrainingError
+from kennel.classifier.evaluate import Evaluation, evaluate
+from kennel.classifier.loader import Batch, EpochSampler
+from kennel.classifier.metrics import metric_line
+from kennel.classifier.model import head_parameters, set_training_mode
+from kennel.classifier.precision import Precision
+from kennel.classifier.preprocess import Preprocessing, normalise
+from kennel.classifier.progress import Progress
+from kennel.classifier.recipe import (
+    accumulation,
+    loss_for,
+    optimizer_for,
+    out_of_patience,
+    scheduler_for,
+    updates_per_epoch,
+)
+from kennel.classifier.stop import StopSignal
+
+_LOG = logging.getLogger(__name__)
+# What may differ between a run and its resumption, because the weights do not depend on it.
+_FREE = ("num_workers", "checkpoints", "checkpoint_minutes", "keep_checkpoints", "debugger", "bad_images")
+
+
+@dataclass
+class History:
+    """What the epochs gave, and the weights of the best one."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The best epoch's row; empty before the first epoch has ended."""
+        return self.rows[self.best_epoch - 1] if self.rows else {}
+
+    def json_lines(self) -> str:
+        """One JSON object an epoch: the file metrics.jsonl."""
+        return "".join(json.dumps({"epoch": i, **row}) + "\n" for i, row in enumerate(self.rows, 1))
+
+    def add(self, row: dict[str, float], model: nn.Module) -> None:
+        """Take an epoch's row; keep a copy of the weights when no earlier epoch was as good."""
+        better = not self.rows or _rank(row) > _rank(self.best)
+        self.rows.append(row)
+        if better:
+            self.best_epoch = len(self.rows)
+            self.best_state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _rank(row: dict[str, float]) -> tuple[float, float]:
+    return row["validation_accuracy"], -row["validation_loss"]
+
+
+@dataclass
+class Sums:
+    """What an epoch has added up so far."""
+
+    images: int = 0
+    loss: float = 0.0
+    hits: int = 0
+    seconds: float = 0.0
+
+    def row(self) -> dict[str, float]:
+        """Means over the images seen."""
+        return {
+            "train_loss": self.loss / self.images,
+            "train_accuracy": self.hits / self.images,
+            "images_per_second": self.images / self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Data:
+    """The batches of a run, and what makes two runs' data the same."""
+
+    training: DataLoader[Batch]
+    sampler: EpochSampler
+    validation: DataLoader[Batch]
+    class_counts: list[int]
+    identity: dict[str, Any]
+
+
+class Trainer:
+    """Epochs of steps, each followed by a validation; can stop after any step and go on from there."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        preprocessing: Preprocessing,
+        config: TrainConfig,
+        *,
+        device: torch.device,
+        precision: Precision,
+        stop: StopSignal,
+        checkpoints: CheckpointFolder | None,
+        metrics_file: Path,
+    ) -> None:
+        self.model, self.data, self.preprocessing, self.config = model, data, preprocessing, config
+        self.device, self.precision, self.scaler = device, precision, precision.scaler()
+        self.stop, self.checkpoints, self.metrics_file = stop, checkpoints, metrics_file
+        # Generators of their own: a loader draws a seed at each start, which would move the one that dropout uses.
+        data.training.generator, data.validation.generator = torch.Generator(), torch.Generator()
+        self.loss = loss_for(config, data.class_counts).to(device)
+        self.validation_loss = nn.CrossEntropyLoss()
+        self.mixing = mixing_for(config, len(data.class_counts))
+        self.optimizer = optimizer_for(model, config, head_parameters(config.arch))
+        updates = updates_per_epoch(len(data.training), config.accumulate_steps)
+        self.scheduler = scheduler_for(self.optimizer, config, updates)
+        self.average = ema_for(model, config)  # a copy: made before any hook is on the network
+        self.forward = torch.compile(model) if config.compile == "on" else model
+        self.history, self.sums, self.progress = History(), Sums(), Progress()
+        self.epoch, self.batches_done = 1, 0  # the epoch is counted from 1, the batches are those of this epoch
+        self._saved_at = time.monotonic()
+
+    def fit(self, debugger: debugging.Debugger) -> History:
+        """Train to the last epoch, or to the first step after `stop` became true.
+
+        Raises:
+            TrainingError: the loss was not finite before any epoch gave usable weights.
+        """
+        while self.epoch <= self.config.epochs:
+            debugger.train_mode()
+            self._train_epoch()
+            if self.stop:
+                break
+            debugger.evaluation_mode()
+            evaluation = self._validate()
+            if self.stop:  # the validation was cut short and says nothing; it is done again after a resumption
+                break
+            if not self._end_epoch(evaluation):
+                return self.history
+        if self.stop:
+            self._save()
+            where = f"epoch {self.epoch} after {self.batches_done} of {len(self.data.training)} steps"
+            _LOG.warning("SIGTERM: stopped in %s.", where)
+        return self.history
+
+    def _train_epoch(self) -> None:
+        set_training_mode(self.model)
+        batches = len(self.data.training)
+        if self.batches_done == batches:
+            return
+        self.data.sampler.epoch = self.epoch
+        self.data.sampler.skip = self.batches_done * (self.data.training.batch_size or 1)
+        before, started = self.sums.seconds, time.perf_counter()
+        for images, targets in self.data.training:
+            updated = self._step(images, targets)
+            self.batches_done += 1
+            self.sums.seconds = before + time.perf_counter() - started
+            rate = self.sums.images / self.sums.seconds
+            self.progress.show(self._position(), self.batches_done, batches, self.sums.loss / self.sums.images, rate)
+            if not updated:
+                continue  # gradients are half added up: no moment to stop or to save
+            if self.stop:
+                break
+            late = time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes
+            if late and self.batches_done < batches:  # after the last batch the epoch's own save is near
+                self._save()
+        self.progress.clear()
+
+    def _step(self, images: torch.Tensor, targets: torch.Tensor) -> bool:
+        """Learn from a batch; True when the weights have changed, which `accumulate_steps` makes rarer."""
+        size, is_last = accumulation(self.batches_done, len(self.data.training), self.config.accumulate_steps)
+        wanted = targets.to(self.device, non_blocking=True)
+        inputs, goal = self._inputs(images), wanted
+        if self.mixing is not None:
+            inputs, goal = self.mixing(inputs, wanted, self.steps_done)
+        with self.precision.autocast():
+            logits = self.forward(inputs)
+        loss = self.loss(logits.float(), goal)
+        self.scaler.scale(loss / size).backward()
+        if is_last:
+            self._update()
+        self.sums.images += len(targets)
+        self.sums.loss += float(loss.detach()) * len(targets)  # waits for the GPU; once a step
+        self.sums.hits += int((logits.detach().argmax(1) == wanted).sum())
+        return is_last
+
+    def _update(self) -> None:
+        if self.config.clip_norm > 0:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def _inputs(self, images: torch.Tensor) -> torch.Tensor:
+        return self.precision.arrange(normalise(images.to(self.device, non_blocking=True), self.preprocessing))
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that are validated and kept: the moving average where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def _validate(self) -> Evaluation:
+        network = self.judged.eval()
+
+        def logits_of(images: torch.Tensor) -> torch.Tensor:
+            with self.precision.autocast():
+                return network(self._inputs(images))  # type: ignore[no-any-return]
+
+        return evaluate(logits_of, self._until_stop(self.data.validation), watch=self.validation_loss)
+
+    def _until_stop(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            yield batch
+            if self.stop:
+                return
+
+    def _end_epoch(self, evaluation: Evaluation) -> bool:
+        """Report, remember and save an epoch; False when there is no point in another one."""
+        row = self.sums.row() | {
+            "validation_loss": evaluation.loss,
+            "validation_accuracy": evaluation.accuracy,
+        }
+        _LOG.info(metric_line(row, epoch=self._position()))
+        if not math.isfinite(row["train_loss"] + row["validation_loss"]):
+            self._diverged(row)
+            return False
+        self.history.add(row, self.judged)
+        write_text(self.metrics_file, self.history.json_lines())
+        self.epoch, self.batches_done, self.sums = self.epoch + 1, 0, Sums()
+        self._save()
+        if out_of_patience(self.epoch - 1, self.history.best_epoch, self.config.patience):
+            best = self.history.best_epoch
+            _LOG.info("No epoch since %d was better: training ends here (patience=%d).", best, self.config.patience)
+            return False
+        return True
+
+    def _diverged(self, row: dict[str, float]) -> None:
+        what = (
+            f"Epoch {self.epoch} ended with train_loss={row['train_loss']} and validation_loss="
+            f"{row['validation_loss']}: the weights have diverged. Lower lr (now {self.config.lr:g}) or raise "
+            f"warmup_epochs (now {self.config.warmup_epochs:g})."
+        )
+        if not self.history.rows:
+            raise TrainingError(what)
+        _LOG.warning("%s The weights of epoch %d are kept.", what, self.history.best_epoch)
+
+    def _position(self) -> str:
+        return f"{self.epoch}/{self.config.epochs}"
+
+    def _save(self) -> None:
+        if self.checkpoints is None:
+            return
+        self._saved_at = time.monotonic()
+        try:
+            path = self.checkpoints.save(self.state(), self.steps_done)
+        except OSError as error:  # training goes on: what it has learnt so far is worth more than this file
+            _LOG.warning("No checkpoint at step %d: %s. Earlier ones are untouched.", self.steps_done, error)
+        else:
+            _LOG.debug("Checkpoint: %s", path.name)
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps since the first epoch began."""
+        return (self.epoch - 1) * len(self.data.training) + self.batches_done
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be gone on with."""
+        config = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
+        return config | self.data.identity
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        return {
+            "identity": self.identity(),
+            "epoch": self.epoch,
+            "batches_done": self.batches_done,
+            "sums": asdict(self.sums),
+            "rows": self.history.rows,
+            "best_epoch": self.history.best_epoch,
+            "best_state": self.history.best_state,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "precision": asdict(self.precision),
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigError: it belongs to a run with other hyperparameters, classes or images.
+        """
+        mine, its = self.identity(), state["identity"]
+        different = [n for n in sorted(mine.keys() | its.keys()) if mine.get(n) != its.get(n)]
+        if different:
+            raise ConfigError(
+                [f"The checkpoint was made with {n}={its.get(n)!r}, this run has {mine.get(n)!r}." for n in different]
+                + ["Give the same values, another checkpoint folder, or checkpoints=off."]
+            )
+        self.epoch, self.batches_done = state["epoch"], state["batches_done"]
+        self.sums = Sums(**state["sums"])
+        self.history = History(state["rows"], state["best_epoch"], state["best_state"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        torch.set_rng_state(state["rng"])
+        if state["rng_cuda"]:
+            torch.cuda.set_rng_state_all(state["rng_cuda"])
+        _LOG.info("Resumed at epoch %d, step %d of %d", self.epoch, self.batches_done, len(self.data.training))
