@@ -26,7 +26,7 @@ def test_e2e_on_real_photos_reaches_093_and_serves_what_was_trained(
         (data / channel).symlink_to(photos / folder)
     done = run(
         "e2e.sh", "--data", str(data), "--pretrained", str(test_data / "weights"), "--out", str(tmp_path / "out"),
-        "--min-accuracy", "0.93", "arch=mobilenet_v2", "train_layers=head", "epochs=3", "lr=0.003",
+        "--min-accuracy", "0.93", "precision=fp32", "arch=mobilenet_v2", "train_layers=head", "epochs=3", "lr=0.003",
         BASE_IMAGE=base_image, TRAIN_IMAGE=images["train"], SERVE_IMAGE=images["serve"],
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
