@@ -1,15 +1,22 @@
+import hashlib
 import pickle
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torchvision.models import Weights, WeightsEnum
 
 from kennel.classifier.errors import ModelError
 from kennel.classifier.model import (
     Pretrained,
     build,
     check_train_layers,
+    download,
     find_pretrained,
     freeze,
     freeze_backbone,
@@ -203,3 +210,39 @@ def test_a_whole_checkpoint_is_unwrapped_and_other_things_are_refused(tmp_path: 
     assert read_weights(tmp_path / "a.pth").keys() == {"a"}
     with pytest.raises(ModelError, match="is not a state dict"):
         read_weights(tmp_path / "b.pth")
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], WeightsEnum]]:
+    """A local server in the place of torchvision's: gives weights under a name with the digest that it is told."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "server"
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+
+    def publish(digest: str) -> WeightsEnum:
+        torch.save({"weight": torch.ones(2)}, folder / "w.pth")
+        data = (folder / "w.pth").read_bytes()
+        name = f"net-{digest or hashlib.sha256(data).hexdigest()[:8]}.pth"
+        (folder / name).write_bytes(data)
+        url = f"http://127.0.0.1:{server.server_port}/{name}"
+        kind: type[WeightsEnum] = WeightsEnum("Local", {"DEFAULT": Weights(url=url, transforms=None, meta={})})  # type: ignore[assignment, call-arg, arg-type]
+        return kind["DEFAULT"]
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield publish
+        server.shutdown()
+        thread.join()
+
+
+def test_published_weights_are_fetched_and_checked(published: Callable[[str], WeightsEnum]) -> None:
+    fetched = download(published(""))
+    assert torch.equal(fetched.state["weight"], torch.ones(2))
+    assert fetched.source.startswith("torchvision's download")
+
+
+def test_weights_of_another_digest_are_refused(published: Callable[[str], WeightsEnum]) -> None:
+    with pytest.raises(ModelError, match="Cannot download .* invalid hash value"):
+        download(published("00000000"))

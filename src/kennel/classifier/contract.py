@@ -19,7 +19,6 @@ from kennel.classifier.errors import ConfigError
 BASE_DIR = "/opt/ml"
 BASE_DIR_VARIABLE = "SAGEMAKER_BASE_DIR"  # the variable that sagemaker-training reads, too
 FAILURE_REASON_CHARS = 1024  # DescribeTrainingJob returns this much of the failure file
-TRAINING_STOP_GRACE_S = 120  # StopTrainingJob: from SIGTERM to SIGKILL
 HOSTING_STOP_GRACE_S = 30  # an endpoint's container: from SIGTERM to SIGKILL
 PAYLOAD_LIMIT_BYTES = 6 * 1024 * 1024  # InvokeEndpoint's Body in botocore's service model
 HOSTING_PORT = 8080
@@ -106,11 +105,6 @@ class ContainerPaths:
     def model_dir(self) -> Path:
         """What becomes model.tar.gz; in a hosting container, what it was unpacked to."""
         return self.base / "model"
-
-    @property
-    def output_dir(self) -> Path:
-        """Holds the failure file and the folders of other outputs."""
-        return self.base / "output"
 
     @property
     def output_data_dir(self) -> Path:

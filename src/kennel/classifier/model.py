@@ -14,6 +14,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torchvision.models import WeightsEnum
 
 from kennel.classifier.errors import ModelError
 
@@ -217,7 +218,7 @@ def find_pretrained(
         return Pretrained(read_weights(path), f"channel 'pretrained', file {path.name}")
     if baked is not None and baked.exists() and choice in ("auto", "image"):
         return Pretrained(read_weights(baked), f"the image, file {baked.name}")
-    return _download(arch)
+    return download(torchvision.models.get_model_weights(arch).DEFAULT)
 
 
 def _weights_file(folder: Path) -> Path:
@@ -248,11 +249,15 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _download(arch: str) -> Pretrained:
-    weights = torchvision.models.get_model_weights(arch).DEFAULT
+def download(weights: WeightsEnum) -> Pretrained:
+    """Published weights, fetched once into torch's cache and held against the digest in their name.
+
+    Raises:
+        ModelError: they cannot be fetched, or are not what was published.
+    """
     try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's word for a wrong digest
         raise ModelError(
             f"Cannot download {weights} from {weights.url}: {error}. Add a channel 'pretrained' with the file, build "
             "an image with the weights baked in, or set pretrained=none to train from scratch."
