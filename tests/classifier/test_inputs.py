@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kennel.classifier.channels import load_channels
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.contract import ContainerPaths, write_json
 from kennel.classifier.errors import DataError
@@ -15,7 +16,6 @@ from kennel.classifier.folder import ImageFolder, scan
 from kennel.classifier.inputs import Inputs, find_inputs
 from kennel.classifier.loader import TrainingImages
 from kennel.classifier.preprocess import Preprocessing
-from kennel.classifier.train import load_channels
 from tests.classifier.test_pipe import WRITER, pairs
 from tests.conftest import make_photos
 
@@ -152,17 +152,31 @@ def test_a_class_that_a_host_does_not_have_shifts_no_index(job: Path) -> None:
     """Two hosts, each with one class: they agree on what each class number means."""
     write_classes(job, "amber\nblue\r\n\nred\n")
     data = job / "input/data"
-    for name in ("validation", "test"):
-        shutil.rmtree(data / name)
     targets = {}
     for host, other in (("algo-1", "red"), ("algo-2", "blue")):
         kept = data.parent / f"{host}-{other}"
         (data / "train" / other).rename(kept)
         channels = load_channels(TrainConfig(), shard(job, host))
         assert channels.train.classes == ("amber", "blue", "red")
-        targets[host] = {sample.target for sample in (*channels.train.samples, *channels.validation.samples)}
+        assert channels.sharded
+        targets[host] = {sample.target for sample in channels.train.samples}
         kept.rename(data / "train" / other)
     assert targets == {"algo-1": {1}, "algo-2": {2}}
+
+
+def test_a_sharded_job_is_judged_on_images_that_every_host_has(job: Path) -> None:
+    write_classes(job, "blue\nred\n")
+    paths = shard(job, "algo-1")
+    write_json(
+        paths.input_data_config_file,
+        {name: {"S3DistributionType": "ShardedByS3Key"} for name in ("train", "validation")},
+    )
+    with pytest.raises(DataError, match="'validation' is ShardedByS3Key.*Use FullyReplicated"):
+        load_channels(TrainConfig(), paths)
+    shutil.rmtree(job / "input/data/validation")
+    shard(job, "algo-1")
+    with pytest.raises(DataError, match="Add a channel 'validation', FullyReplicated"):
+        load_channels(TrainConfig(), paths)
 
 
 def test_a_class_list_orders_the_classes_of_any_job(job: Path) -> None:

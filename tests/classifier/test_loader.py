@@ -7,12 +7,13 @@ import torch
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.folder import scan
 from kennel.classifier.loader import (
-    BalancedSampler,
-    EpochSampler,
+    BalancedOrder,
+    EpochBatches,
+    Order,
     TrainingImages,
     evaluation_loader,
+    order_for,
     random_box,
-    sampler_for,
     training_loader,
 )
 from kennel.classifier.preprocess import Preprocessing, evaluation_tensor
@@ -24,12 +25,12 @@ def epochs(
     photos: Path, *, workers: int, seed: int = 0, augment: str = "none", hflip: float = 0.5, sampling: str = "shuffled"
 ) -> list[torch.Tensor]:
     folder = scan(photos)
-    sampler = sampler_for([sample.target for sample in folder.samples], TrainConfig(seed=seed, sampling=sampling))
+    order = order_for([sample.target for sample in folder.samples], TrainConfig(seed=seed, sampling=sampling))
     views = TrainingImages(folder, SMALL, min_crop_area=0.25, seed=seed, augment=augment, hflip=hflip)
-    loader = training_loader(views, sampler, batch_size=5, workers=workers, pin=False)
+    batches = EpochBatches(order, 5)
+    loader = training_loader(views, batches, workers=workers, pin=False)
     found = []
-    for epoch in (1, 2):
-        sampler.epoch = epoch
+    for batches.epoch in (1, 2):
         found.append(torch.cat([images for images, _ in loader]))
     return found
 
@@ -59,8 +60,7 @@ def test_every_epoch_and_every_seed_has_its_own_views(photos: Path) -> None:
 
 
 def test_an_epoch_visits_every_image_once() -> None:
-    sampler = EpochSampler(10, seed=3)
-    assert sorted(index for _, index in sampler) == list(range(10))
+    assert sorted(index for _, index in Order(10, seed=3).keys(1)) == list(range(10))
 
 
 @pytest.mark.parametrize("sampling", ["shuffled", "balanced"])
@@ -70,15 +70,14 @@ def test_an_epoch_that_goes_on_in_its_middle_has_the_remaining_batches(
 ) -> None:
     folder = scan(photos)
     config = TrainConfig(sampling=sampling)
-    sampler = sampler_for([sample.target for sample in folder.samples], config)
+    batches = EpochBatches(order_for([sample.target for sample in folder.samples], config), 5)
     views = TrainingImages(folder, SMALL, min_crop_area=0.25, seed=0)
-    loader = training_loader(views, sampler, batch_size=5, workers=workers, pin=False)
-    sampler.epoch = 3
+    loader = training_loader(views, batches, workers=workers, pin=False)
+    batches.epoch = 3
     whole = list(loader)
-    sampler.skip = 5
+    batches.skip = 1
     rest = list(loader)
-    assert [len(targets) for _, targets in whole] == [5, 5, 2]
-    assert len(sampler) == 12
+    assert [len(targets) for _, targets in whole] == [5, 5, 2] == batches.sizes
     assert len(loader) == 3
     for (images, targets), (expected, wanted) in zip(rest, whole[1:], strict=True):
         assert torch.equal(images, expected)
@@ -87,24 +86,21 @@ def test_an_epoch_that_goes_on_in_its_middle_has_the_remaining_batches(
 
 def test_balanced_draws_show_every_class_equally_often() -> None:
     targets = [0] * 90 + [1] * 10
-    sampler = BalancedSampler(targets, seed=0)
-    drawn = []
-    for sampler.epoch in range(50):
-        drawn += [targets[index] for _, index, _ in sampler]
+    order = BalancedOrder(targets, seed=0)
+    drawn = [targets[index] for epoch in range(50) for _, index, _ in order.keys(epoch)]
     assert len(drawn) == 5_000
     assert abs(sum(drawn) / 5_000 - 0.5) < 5 * 0.5 / 5_000**0.5  # five standard deviations
 
 
 def test_balanced_draws_depend_on_seed_and_epoch_alone() -> None:
     targets = [0] * 9 + [1] * 3
-    one, same, other = BalancedSampler(targets, 1), BalancedSampler(targets, 1), BalancedSampler(targets, 2)
-    assert list(one) == list(same) != list(other)
-    same.epoch = 1
-    assert [key[1:] for key in one] != [key[1:] for key in same]
+    one, same, other = BalancedOrder(targets, 1), BalancedOrder(targets, 1), BalancedOrder(targets, 2)
+    assert one.keys(1) == same.keys(1) != other.keys(1)
+    assert [key[1:] for key in one.keys(1)] != [key[1:] for key in one.keys(2)]
 
 
 def test_an_image_that_is_drawn_twice_shows_another_view(photos: Path) -> None:
-    keys = list(BalancedSampler([0] * 11 + [1], seed=0))
+    keys = BalancedOrder([0] * 11 + [1], seed=0).keys(1)
     assert len(set(keys)) == len(keys)
     assert len({index for _, index, _ in keys}) < len(keys)
     views = TrainingImages(scan(photos), SMALL, min_crop_area=0.25, seed=0)
@@ -114,10 +110,34 @@ def test_an_image_that_is_drawn_twice_shows_another_view(photos: Path) -> None:
 def test_a_last_batch_of_one_image_is_left_out(photos: Path) -> None:
     folder = scan(photos)
     views = TrainingImages(folder, SMALL, min_crop_area=0.25, seed=0)
-    sizes = [
-        len(targets) for _, targets in training_loader(views, EpochSampler(12, 0), batch_size=11, workers=0, pin=False)
-    ]
-    assert sizes == [11]
+    loader = training_loader(views, EpochBatches(Order(12, 0), 11), workers=0, pin=False)
+    assert [len(targets) for _, targets in loader] == [11]
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(40, 8), (43, 8), (42, 8), (41, 8), (5, 8), (8, 8)])
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_processes_share_the_steps_of_one(images: int, batch_size: int, processes: int) -> None:
+    alone = list(EpochBatches(Order(images, 0), batch_size))
+    shares = [EpochBatches(Order(images, 0), batch_size, rank=rank, processes=processes) for rank in range(processes)]
+    assert len({tuple(share.sizes) for share in shares}) == 1
+    for step, own in enumerate(zip(*shares, strict=True)):
+        assert sorted(key for keys in own for key in keys) == sorted(alone[step])
+        assert sum(map(len, own)) == shares[0].sizes[step]
+        assert len(shares[0]) == 1 or min(map(len, own)) >= 2
+    assert sum(shares[0].sizes) > images - 2 * processes
+
+
+def test_every_process_judges_every_nth_batch(photos: Path) -> None:
+    folder = scan(photos)
+
+    def judged(rank: int, processes: int) -> list[list[int]]:
+        loader = evaluation_loader(folder, SMALL, batch_size=5, workers=0, pin=False, rank=rank, processes=processes)
+        return [images.flatten(1).sum(1).tolist() for images, _ in loader]
+
+    alone = judged(0, 1)
+    assert len(alone) == 3
+    assert judged(0, 2) == alone[::2]
+    assert judged(1, 2) == alone[1::2]
 
 
 def test_evaluation_keeps_the_order_and_the_view_of_serving(photos: Path) -> None:

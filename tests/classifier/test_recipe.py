@@ -162,17 +162,19 @@ def test_the_loss_weighs_rare_classes_and_smooths() -> None:
 
 
 def test_the_last_update_of_an_epoch_averages_what_is_left() -> None:
-    assert [accumulation(batch, 5, 2) for batch in range(5)] == [
-        (2, False),
-        (2, True),
-        (2, False),
-        (2, True),
-        (1, True),
+    sizes = [8, 8, 8, 8, 3]
+    assert [accumulation(batch, sizes, 2) for batch in range(5)] == [
+        (16, False),
+        (16, True),
+        (16, False),
+        (16, True),
+        (3, True),
     ]
+    assert accumulation(3, [8, 8, 8, 3], 2) == (11, True)  # every image weighs the same, also those of a small batch
     assert updates_per_epoch(5, 2) == 3
-    assert [accumulation(batch, 2, 1) for batch in range(2)] == [(1, True), (1, True)]
+    assert [accumulation(batch, [8, 3], 1) for batch in range(2)] == [(8, True), (3, True)]
     for batches, size in itertools.product(range(1, 8), range(1, 5)):
-        updates = sum(last for _, last in (accumulation(batch, batches, size) for batch in range(batches)))
+        updates = sum(last for _, last in (accumulation(batch, [4] * batches, size) for batch in range(batches)))
         assert updates == updates_per_epoch(batches, size)
 
 

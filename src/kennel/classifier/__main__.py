@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kennel.classifier.config import HYPERPARAMETERS, markdown_table, parse_hyperparameters
 from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths
-from kennel.classifier.errors import ConfigError, KennelError
+from kennel.classifier.errors import ConfigError, KennelError, OtherProcessError
 
 _TRAIN_EXAMPLE = """\
 example:
@@ -29,9 +29,10 @@ example:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    argv = sys.argv[1:] if argv is None else argv
     arguments, rest = _parser().parse_known_args(argv)
     if arguments.command == "train":
-        return _train(arguments, rest)
+        return _train(arguments, rest, argv)
     if rest:
         _parser().error(f"unrecognised arguments: {' '.join(rest)}")
     if arguments.command == "hyperparameters":
@@ -40,14 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _predict(arguments)
 
 
-def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def _train(arguments: argparse.Namespace, rest: Sequence[str], argv: Sequence[str]) -> int:
     paths = ContainerPaths(arguments.base_dir.absolute())
     try:
         config = parse_hyperparameters({**paths.read_hyperparameters(), **_flags(rest)})
-        from kennel.classifier.stop import StopSignal  # after the configuration: torch takes seconds to import
+        hosts = paths.read_hosts()
+        from kennel.classifier import launch  # after the configuration: torch takes seconds to import
+        from kennel.classifier.stop import StopSignal
         from kennel.classifier.train import run
 
+        if not launch.is_started():
+            plan = launch.plan(config, hosts)
+            if plan.size > 1:
+                return launch.launch(plan, argv)
+        _quieten_all_but_the_first()
         run(config, paths, StopSignal().listen())
+    except OtherProcessError:
+        return 1  # the process that found the problem tells it
     except KennelError as error:
         _fail(paths, str(error))
         return 1
@@ -56,6 +66,13 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         _fail(paths, f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}")
         return 1
     return 0
+
+
+def _quieten_all_but_the_first() -> None:
+    """One line for all processes; each host's first one still warns, because its channels may have damaged files."""
+    if os.environ.get("RANK", "0") != "0":
+        leads_host = os.environ.get("LOCAL_RANK") == "0"
+        logging.getLogger().setLevel(logging.WARNING if leads_host else logging.ERROR)
 
 
 def _fail(paths: ContainerPaths, message: str) -> None:

@@ -40,7 +40,7 @@ class TrainConfig:
         about="train the whole network, its last layer only, or from a stage such as layer4 on",
     )
     epochs: int = _hp(10, low=1, high=10_000, about="passes over the training images")
-    batch_size: int = _hp(32, low=1, high=65_536, about="training images in one step")
+    batch_size: int = _hp(32, low=1, high=65_536, about="training images in one step of all processes together")
     optimizer: str = _hp("adamw", choices=("adamw", "sgd"), about="update rule")
     lr: float = _hp(1e-3, low=1e-8, high=100.0, about="peak learning rate")
     weight_decay: float = _hp(0.01, low=0.0, high=10.0, about="decoupled for adamw, L2 for sgd")
@@ -106,7 +106,17 @@ class TrainConfig:
     min_crop_area: float = _hp(
         0.25, low=0.01, high=1.0, about="smallest random crop in training, as a share of the photo"
     )
-    num_workers: int = _hp(-1, low=-1, high=256, about="loader processes; -1: from the cores, 0: none")
+    feature_views: int = _hp(
+        1,
+        low=0,
+        high=10_000,
+        about="for train_layers=head: random views of each image whose features are computed once and used in turn; "
+        "0: new ones in every epoch",
+    )
+    processes: int = _hp(
+        0, low=0, high=64, about="training processes on each host; 0: one for each GPU, or one without GPUs"
+    )
+    num_workers: int = _hp(-1, low=-1, high=256, about="loader processes of each process; -1: from the cores, 0: none")
     checkpoints: str = _hp(
         "auto", choices=("auto", "on", "off"), about="save and resume; auto: when the checkpoint folder exists"
     )

@@ -39,6 +39,7 @@ class Hosts:
 
     current: str
     names: tuple[str, ...]  # sorted, the same on every host
+    network_interface: str | None = None  # that joins the hosts, such as eth0
 
     @property
     def rank(self) -> int:
@@ -165,7 +166,7 @@ class ContainerPaths:
             raise ConfigError(
                 [f"{self.resource_config_file}: current_host is '{current}', hosts is {json.dumps(names)}; list it."]
             )
-        return Hosts(current, tuple(sorted(map(str, names))))
+        return Hosts(current, tuple(sorted(map(str, names))), values.get("network_interface_name"))
 
     def write_failure(self, message: str) -> None:
         """Tell the platform why the job failed; only the first 1024 characters are kept there."""

@@ -38,3 +38,7 @@ class ArtifactError(KennelError):
 
 class ImageError(KennelError):
     """Bytes that should be an image are not one, or are one that is not safe to decode."""
+
+
+class OtherProcessError(KennelError):
+    """The problem that another process of the job found and tells the user about; this one only ends."""

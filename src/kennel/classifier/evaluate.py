@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kennel.classifier.distributed import ALONE, World
 from kennel.classifier.loader import Batch
 
 
@@ -66,20 +67,26 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    logits_of: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[Batch], *, watch: nn.Module | None = None
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
+    batches: Iterable[Batch],
+    *,
+    watch: nn.Module | None = None,
+    world: World = ALONE,
 ) -> Evaluation:
     """Run a network over batches.
 
     Args:
-        logits_of: from uint8 images (N, 3, H, W) to logits (N, classes), on any device.
-        batches: images and targets.
+        logits_of: from a batch of the loader to logits (N, classes), on any device.
+        batches: images and targets; of several processes each has every n-th batch, see `evaluation_loader`.
         watch: a loss module to call on each batch, for the hooks that may be on it.
+        world: the processes that share the batches; each gets the result of all.
     """
-    probabilities, wanted = [], []
+    found: list[Batch] = []
     for images, targets in batches:
         logits = logits_of(images).float()
         if watch is not None:
             watch(logits, targets.to(logits.device))
-        probabilities.append(torch.softmax(logits, dim=1).cpu())
-        wanted.append(targets)
-    return Evaluation(torch.cat(probabilities), torch.cat(wanted))
+        found.append((torch.softmax(logits, dim=1).cpu(), targets))
+    shares = world.gather(found)
+    in_order = [share[turn] for turn in range(max(map(len, shares))) for share in shares if turn < len(share)]
+    return Evaluation(torch.cat([one for one, _ in in_order]), torch.cat([wanted for _, wanted in in_order]))

@@ -1,7 +1,7 @@
 """From image folders to batches: random views for training, the fixed view for evaluation.
 
 Every random choice depends only on (seed, epoch, image), never on a worker's state, so the batches of an epoch are
-the same for any number of workers and after any restart.
+the same for any number of workers, any number of processes and after any restart.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from kennel.classifier.preprocess import (
     upright_size,
 )
 
+T = TypeVar("T")
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (N, 3, H, W) and int64 (N,)
 Key = tuple[int, ...]  # (epoch, image) or (epoch, image, number of the view)
 
@@ -53,6 +55,9 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
         self._min_crop_area, self._seed = min_crop_area, seed
         self._hflip, self._augment = hflip, augment
 
+    def __len__(self) -> int:
+        return len(self._folder)
+
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
         sample = self._folder.samples[key[1]]
         rng = np.random.default_rng((self._seed, *key))
@@ -76,30 +81,22 @@ class EvaluationImages(Dataset[tuple[torch.Tensor, int]]):
         return evaluation_tensor(sample.path, self._preprocessing), sample.target
 
 
-class EpochSampler(Sampler[Key]):
-    """A new order of all images for each epoch, from the seed and the epoch's number alone.
-
-    `skip` images at the start of the epoch are left out: how a stopped run goes on in the middle of an epoch. Give
-    it whole batches, and set it back to 0 for the next epoch. The length stays that of the whole epoch.
-    """
+class Order:
+    """A new order of all images for each epoch, from the seed and the epoch's number alone."""
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed = size, seed
-        self.epoch = 0
-        self.skip = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self.keys(np.random.default_rng((self._seed, self.epoch)))[self.skip :])
-
-    def keys(self, rng: np.random.Generator) -> list[Key]:
-        """All images of an epoch in their order."""
-        return [(self.epoch, int(index)) for index in rng.permutation(self._size)]
+    def keys(self, epoch: int) -> list[Key]:
+        """All images of an epoch, counted from 1, in their order."""
+        rng = np.random.default_rng((self._seed, epoch))
+        return [(epoch, int(index)) for index in rng.permutation(self._size)]
 
 
-class BalancedSampler(EpochSampler):
+class BalancedOrder(Order):
     """As many images as there are, drawn with replacement so that every class is equally likely.
 
     An image that is drawn again in an epoch shows another view.
@@ -110,18 +107,19 @@ class BalancedSampler(EpochSampler):
         counts = np.bincount(np.asarray(targets))
         self._probabilities = 1.0 / (np.count_nonzero(counts) * counts[np.asarray(targets)])
 
-    def keys(self, rng: np.random.Generator) -> list[Key]:
+    def keys(self, epoch: int) -> list[Key]:
         """All draws of an epoch in their order, each with the number of earlier draws of the same image."""
+        rng = np.random.default_rng((self._seed, epoch))
         drawn = rng.choice(self._size, self._size, p=self._probabilities).tolist()
         seen: Counter[int] = Counter()
         keys: list[Key] = []
         for index in drawn:
-            keys.append((self.epoch, index, seen[index]))
+            keys.append((epoch, index, seen[index]))
             seen[index] += 1
         return keys
 
 
-def sampler_for(targets: Sequence[int], config: TrainConfig) -> EpochSampler:
+def order_for(targets: Sequence[int], config: TrainConfig) -> Order:
     """The order of the training images by the hyperparameter `sampling`.
 
     Args:
@@ -129,8 +127,45 @@ def sampler_for(targets: Sequence[int], config: TrainConfig) -> EpochSampler:
         config: `sampling` and `seed`.
     """
     if config.sampling == "balanced":
-        return BalancedSampler(targets, config.seed)
-    return EpochSampler(len(targets), config.seed)
+        return BalancedOrder(targets, config.seed)
+    return Order(len(targets), config.seed)
+
+
+class EpochBatches(Sampler[list[Key]]):
+    """The steps of an epoch: this process's share of the images of each.
+
+    The steps are those of a single process: every step's images are dealt out to the processes one by one, so their
+    number changes nothing but who computes what. Set `epoch` before each pass; `skip` leaves out that many steps at
+    its start, which is how a stopped run goes on in the middle of an epoch.
+    """
+
+    def __init__(self, order: Order, batch_size: int, *, rank: int = 0, processes: int = 1) -> None:
+        self._order, self._batch_size = order, batch_size
+        self._rank, self._processes = rank, processes
+        self.epoch, self.skip = 1, 0
+        whole, rest = divmod(len(order), batch_size)
+        # Batch normalisation cannot take the variance of a single value, so each process gets two images or none.
+        self._own = [batch_size] * whole + [rest] * (rest >= 2 * processes or whole == 0)
+        self.sizes = self._own  # images of each step, of all processes together
+
+    @property
+    def whole(self) -> int:
+        """Steps with the full number of images."""
+        return len(self._order) // self._batch_size
+
+    def join(self, steps: int, hosts: int) -> None:
+        """Where every host has images of its own: each gives the same number of them to each of `steps` steps."""
+        self._own = [self._batch_size] * steps
+        self.sizes = [hosts * self._batch_size] * steps
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = self._order.keys(self.epoch)
+        for step in range(self.skip, len(self._own)):
+            first = step * self._batch_size
+            yield keys[first : first + self._own[step]][self._rank :: self._processes]
 
 
 def random_box(size: tuple[int, int], min_area: float, rng: np.random.Generator) -> Box:
@@ -148,41 +183,60 @@ def random_box(size: tuple[int, int], min_area: float, rng: np.random.Generator)
     return (left, upper, left + side, upper + side)
 
 
-def default_workers(device: torch.device) -> tuple[int, str]:
-    """Loader processes and the reason for that number."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def default_workers(device: torch.device, processes: int = 1) -> tuple[int, str]:
+    """Loader processes for each of a host's training processes, and the reason for that number."""
+    cores = max(1, available_cores() // processes)
     if device.type == "cuda":
         return min(cores, 16), f"{cores} cores feed a GPU"
     return max(1, cores // 4), f"{cores} cores also compute the steps"
 
 
-def training_loader(
-    images: TrainingImages, sampler: EpochSampler, *, batch_size: int, workers: int, pin: bool
-) -> DataLoader[Batch]:
-    """Batches of random views. Set the sampler's `epoch` before each pass.
+def training_loader(images: TrainingImages, batches: EpochBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
+    """Batches of random views. Set `batches.epoch` before each pass."""
+    return _loader(images, batches, workers, pin)
 
-    A last batch of one image is left out: batch normalisation cannot take the variance of a single value.
+
+def view_loader(
+    images: TrainingImages, views: int, *, batch_size: int, workers: int, pin: bool, rank: int = 0, processes: int = 1
+) -> DataLoader[Batch]:
+    """All images in the folder's order with their random view of epoch 1, then of epoch 2, up to `views`.
+
+    Of several processes each gets every n-th batch.
     """
-    size = len(sampler)
-    return DataLoader(
-        images,  # type: ignore[arg-type]  # the loader's type is its batch
-        batch_size=min(batch_size, size),
-        sampler=sampler,
-        drop_last=size % batch_size == 1 and size > 1,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=pin,
-    )
+    keys: list[Key] = [(epoch, index) for epoch in range(1, views + 1) for index in range(len(images))]
+    return _loader(images, _chunks(keys, batch_size)[rank::processes], workers, pin)
 
 
 def evaluation_loader(
-    folder: ImageFolder, preprocessing: Preprocessing, *, batch_size: int, workers: int, pin: bool
+    folder: ImageFolder,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    workers: int,
+    pin: bool,
+    rank: int = 0,
+    processes: int = 1,
 ) -> DataLoader[Batch]:
-    """Batches of centre crops in the folder's order."""
+    """Batches of centre crops in the folder's order; of several processes each gets every n-th batch."""
+    batches = _chunks(range(len(folder)), batch_size)[rank::processes]
+    return _loader(EvaluationImages(folder, preprocessing), batches, workers, pin)
+
+
+def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[first : first + size] for first in range(0, len(items), size)]
+
+
+def _loader(images: Dataset[Any], batches: Iterable[Sequence[Any]], workers: int, pin: bool) -> DataLoader[Batch]:
     return DataLoader(
-        EvaluationImages(folder, preprocessing),  # type: ignore[arg-type]  # the loader's type is its batch
-        batch_size=batch_size,
+        images,
+        batch_sampler=batches,  # type: ignore[arg-type]  # any sequence is as good as a list
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin,
+        generator=torch.Generator(),  # a loader draws a seed at each start: not from the one that dropout uses
     )

@@ -6,28 +6,29 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.nn.parallel import DistributedDataParallel
 
 from kennel.classifier import debugging
 from kennel.classifier.augment import mixing_for
 from kennel.classifier.checkpoints import CheckpointFolder
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.contract import write_text
+from kennel.classifier.distributed import ALONE, World
 from kennel.classifier.ema import ema_for
 from kennel.classifier.errors import ConfigError, TrainingError
 from kennel.classifier.evaluate import Evaluation, evaluate
-from kennel.classifier.loader import Batch, EpochSampler
+from kennel.classifier.loader import Batch, EpochBatches
 from kennel.classifier.metrics import metric_line
 from kennel.classifier.model import head_parameters, set_training_mode
 from kennel.classifier.precision import Precision
-from kennel.classifier.preprocess import Preprocessing, normalise
 from kennel.classifier.progress import Progress
 from kennel.classifier.recipe import (
     accumulation,
@@ -51,6 +52,7 @@ class History:
     rows: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_state: dict[str, torch.Tensor] = field(default_factory=dict)
+    stopped: bool = False  # before its end, because the platform asked for it
 
     @property
     def best(self) -> dict[str, float]:
@@ -92,25 +94,45 @@ class Sums:
         }
 
 
+class Batches(Protocol):
+    """What a loader is to the loop; a batch is images (or their features) and targets."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
 @dataclass(frozen=True)
 class Data:
     """The batches of a run, and what makes two runs' data the same."""
 
-    training: DataLoader[Batch]
-    sampler: EpochSampler
-    validation: DataLoader[Batch]
+    training: Batches
+    steps: EpochBatches  # which images make up the batches of `training`
+    validation: Batches
     class_counts: list[int]
     identity: dict[str, Any]
 
 
 class Trainer:
-    """Epochs of steps, each followed by a validation; can stop after any step and go on from there."""
+    """Epochs of steps, each followed by a validation; can stop after any step and go on from there.
+
+    Args:
+        model: what is trained, on `device`; all processes have the same weights.
+        data: the batches; those of `training` are this process's share of each step.
+        prepare: from a batch as the loader gives it to the network's input.
+        config: the recipe.
+        device: where `model` lies.
+        precision: the arithmetic.
+        stop: asks for an end.
+        checkpoints: where the first process saves; None: nowhere.
+        metrics_file: where the first process writes one line an epoch.
+        world: the processes that train together.
+    """
 
     def __init__(
         self,
         model: nn.Module,
         data: Data,
-        preprocessing: Preprocessing,
+        prepare: Callable[[torch.Tensor], torch.Tensor],
         config: TrainConfig,
         *,
         device: torch.device,
@@ -118,12 +140,11 @@ class Trainer:
         stop: StopSignal,
         checkpoints: CheckpointFolder | None,
         metrics_file: Path,
+        world: World = ALONE,
     ) -> None:
-        self.model, self.data, self.preprocessing, self.config = model, data, preprocessing, config
+        self.model, self.data, self.prepare, self.config = model, data, prepare, config
         self.device, self.precision, self.scaler = device, precision, precision.scaler()
-        self.stop, self.checkpoints, self.metrics_file = stop, checkpoints, metrics_file
-        # Generators of their own: a loader draws a seed at each start, which would move the one that dropout uses.
-        data.training.generator, data.validation.generator = torch.Generator(), torch.Generator()
+        self.stop, self.checkpoints, self.metrics_file, self.world = stop, checkpoints, metrics_file, world
         self.loss = loss_for(config, data.class_counts).to(device)
         self.validation_loss = nn.CrossEntropyLoss()
         self.mixing = mixing_for(config, len(data.class_counts))
@@ -131,9 +152,11 @@ class Trainer:
         updates = updates_per_epoch(len(data.training), config.accumulate_steps)
         self.scheduler = scheduler_for(self.optimizer, config, updates)
         self.average = ema_for(model, config)  # a copy: made before any hook is on the network
-        self.forward = torch.compile(model) if config.compile == "on" else model
+        self.parallel = world.wrap(model, device)
+        self.forward = torch.compile(self.parallel) if config.compile == "on" else self.parallel
         self.history, self.sums, self.progress = History(), Sums(), Progress()
         self.epoch, self.batches_done = 1, 0  # the epoch is counted from 1, the batches are those of this epoch
+        self._stopping = self._save_is_due = False  # what the signal and the clock say, agreed on by all processes
         self._saved_at = time.monotonic()
 
     def fit(self, debugger: debugging.Debugger) -> History:
@@ -145,15 +168,16 @@ class Trainer:
         while self.epoch <= self.config.epochs:
             debugger.train_mode()
             self._train_epoch()
-            if self.stop:
+            if self._stopping:
                 break
             debugger.evaluation_mode()
             evaluation = self._validate()
-            if self.stop:  # the validation was cut short and says nothing; it is done again after a resumption
+            if self._stopping:  # the validation was cut short and says nothing; it is done again after a resumption
                 break
             if not self._end_epoch(evaluation):
                 return self.history
-        if self.stop:
+        if self._stopping:
+            self.history.stopped = True
             self._save()
             where = f"epoch {self.epoch} after {self.batches_done} of {len(self.data.training)} steps"
             _LOG.warning("SIGTERM: stopped in %s.", where)
@@ -164,8 +188,7 @@ class Trainer:
         batches = len(self.data.training)
         if self.batches_done == batches:
             return
-        self.data.sampler.epoch = self.epoch
-        self.data.sampler.skip = self.batches_done * (self.data.training.batch_size or 1)
+        self.data.steps.epoch, self.data.steps.skip = self.epoch, self.batches_done
         before, started = self.sums.seconds, time.perf_counter()
         for images, targets in self.data.training:
             updated = self._step(images, targets)
@@ -175,30 +198,46 @@ class Trainer:
             self.progress.show(self._position(), self.batches_done, batches, self.sums.loss / self.sums.images, rate)
             if not updated:
                 continue  # gradients are half added up: no moment to stop or to save
-            if self.stop:
+            if self._stopping:
                 break
-            late = time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes
-            if late and self.batches_done < batches:  # after the last batch the epoch's own save is near
+            if self._save_is_due and self.batches_done < batches:  # after the last batch the epoch's own save is near
                 self._save()
         self.progress.clear()
 
     def _step(self, images: torch.Tensor, targets: torch.Tensor) -> bool:
         """Learn from a batch; True when the weights have changed, which `accumulate_steps` makes rarer."""
-        size, is_last = accumulation(self.batches_done, len(self.data.training), self.config.accumulate_steps)
+        sizes = self.data.steps.sizes
+        averaged, is_last = accumulation(self.batches_done, sizes, self.config.accumulate_steps)
         wanted = targets.to(self.device, non_blocking=True)
-        inputs, goal = self._inputs(images), wanted
+        inputs, goal = self.prepare(images), wanted
         if self.mixing is not None:
             inputs, goal = self.mixing(inputs, wanted, self.steps_done)
-        with self.precision.autocast():
-            logits = self.forward(inputs)
-        loss = self.loss(logits.float(), goal)
-        self.scaler.scale(loss / size).backward()
+        with self._exchange(is_last):
+            with self.precision.autocast():
+                logits = self.forward(inputs)
+            loss = self.loss(logits.float(), goal)
+            # Gradients are averaged over the processes, whose shares of a step may differ by an image.
+            self.scaler.scale(loss * (len(targets) * self.world.size / averaged)).backward()
         if is_last:
             self._update()
-        self.sums.images += len(targets)
-        self.sums.loss += float(loss.detach()) * len(targets)  # waits for the GPU; once a step
-        self.sums.hits += int((logits.detach().argmax(1) == wanted).sum())
+        late = self.world.is_first and time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes
+        stops, lates, summed, hits = self.world.sums(
+            bool(self.stop),
+            late,
+            float(loss.detach()) * len(targets),  # waits for the GPU; once a step
+            int((logits.detach().argmax(1) == wanted).sum()),
+        )
+        self._stopping, self._save_is_due = stops > 0, lates > 0
+        self.sums.images += sizes[self.batches_done]
+        self.sums.loss += summed
+        self.sums.hits += int(hits)
         return is_last
+
+    def _exchange(self, is_last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward: gradients travel between processes only for an update."""
+        if is_last or not isinstance(self.parallel, DistributedDataParallel):
+            return nullcontext()
+        return self.parallel.no_sync()
 
     def _update(self) -> None:
         if self.config.clip_norm > 0:
@@ -211,9 +250,6 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def _inputs(self, images: torch.Tensor) -> torch.Tensor:
-        return self.precision.arrange(normalise(images.to(self.device, non_blocking=True), self.preprocessing))
-
     @property
     def judged(self) -> nn.Module:
         """The weights that are validated and kept: the moving average where there is one."""
@@ -221,12 +257,16 @@ class Trainer:
 
     def _validate(self) -> Evaluation:
         network = self.judged.eval()
+        self.world.same_buffers(network)
 
         def logits_of(images: torch.Tensor) -> torch.Tensor:
             with self.precision.autocast():
-                return network(self._inputs(images))  # type: ignore[no-any-return]
+                return network(self.prepare(images))  # type: ignore[no-any-return]
 
-        return evaluate(logits_of, self._until_stop(self.data.validation), watch=self.validation_loss)
+        batches = self._until_stop(self.data.validation)
+        evaluation = evaluate(logits_of, batches, watch=self.validation_loss, world=self.world)
+        self._stopping = self.world.sums(bool(self.stop))[0] > 0
+        return evaluation
 
     def _until_stop(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -245,7 +285,8 @@ class Trainer:
             self._diverged(row)
             return False
         self.history.add(row, self.judged)
-        write_text(self.metrics_file, self.history.json_lines())
+        if self.world.is_first:
+            write_text(self.metrics_file, self.history.json_lines())
         self.epoch, self.batches_done, self.sums = self.epoch + 1, 0, Sums()
         self._save()
         if out_of_patience(self.epoch - 1, self.history.best_epoch, self.config.patience):
@@ -271,8 +312,11 @@ class Trainer:
         if self.checkpoints is None:
             return
         self._saved_at = time.monotonic()
+        state = self.state()
+        if not self.world.is_first:
+            return
         try:
-            path = self.checkpoints.save(self.state(), self.steps_done)
+            path = self.checkpoints.save(state, self.steps_done)
         except OSError as error:  # training goes on: what it has learnt so far is worth more than this file
             _LOG.warning("No checkpoint at step %d: %s. Earlier ones are untouched.", self.steps_done, error)
         else:
@@ -286,10 +330,11 @@ class Trainer:
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be gone on with."""
         config = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
-        return config | self.data.identity
+        return config | self.data.identity | {"processes in all": self.world.size}
 
     def state(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on."""
+        """Everything that the rest of the run depends on; every process has to ask for it."""
+        on_gpu = self.device.type == "cuda"
         return {
             "identity": self.identity(),
             "epoch": self.epoch,
@@ -304,8 +349,8 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "precision": asdict(self.precision),
-            "rng": torch.get_rng_state(),
-            "rng_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "rng": self.world.gather(torch.get_rng_state()),
+            "rng_cuda": self.world.gather(torch.cuda.get_rng_state(self.device)) if on_gpu else [],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -330,7 +375,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        torch.set_rng_state(state["rng"])
+        torch.set_rng_state(state["rng"][self.world.rank])
         if state["rng_cuda"]:
-            torch.cuda.set_rng_state_all(state["rng_cuda"])
+            torch.cuda.set_rng_state(state["rng_cuda"][self.world.rank], self.device)
         _LOG.info("Resumed at epoch %d, step %d of %d", self.epoch, self.batches_done, len(self.data.training))

@@ -127,20 +127,20 @@ def updates_per_epoch(batches: int, accumulate_steps: int) -> int:
     return math.ceil(batches / accumulate_steps)
 
 
-def accumulation(batch: int, batches: int, accumulate_steps: int) -> tuple[int, bool]:
+def accumulation(batch: int, sizes: Sequence[int], accumulate_steps: int) -> tuple[int, bool]:
     """What a batch is in its update.
 
     Args:
         batch: its number in the epoch, from 0.
-        batches: number of batches in the epoch.
+        sizes: number of images in each batch of the epoch.
         accumulate_steps: batches in an update.
 
     Returns:
-        how many batches the update averages, by which the loss of each is divided; and whether this is its last.
+        how many images the update averages, so that each of them weighs the same; and whether this batch is its last.
     """
     first = batch - batch % accumulate_steps
-    size = min(accumulate_steps, batches - first)
-    return size, batch == first + size - 1
+    own = sizes[first : first + accumulate_steps]
+    return sum(own), batch == first + len(own) - 1
 
 
 def out_of_patience(epoch: int, best_epoch: int, patience: int) -> bool:

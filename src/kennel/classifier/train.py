@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from kennel.classifier import debugging, report
+from kennel.classifier import debugging, features, report
 from kennel.classifier.artifact import Meta, save_artifact
+from kennel.classifier.channels import Channels, check_batch, load_channels, load_data
 from kennel.classifier.checkpoints import CheckpointFolder
 from kennel.classifier.config import TrainConfig
-from kennel.classifier.contract import ContainerPaths, write_json
-from kennel.classifier.errors import ConfigError, DataError
-from kennel.classifier.folder import ImageFolder, describe_bad, read_labels, scan, split
-from kennel.classifier.inputs import find_inputs
-from kennel.classifier.loader import (
-    TrainingImages,
-    default_workers,
-    evaluation_loader,
-    sampler_for,
-    training_loader,
-)
+from kennel.classifier.contract import ContainerPaths
+from kennel.classifier.distributed import World
+from kennel.classifier.errors import ConfigError, TrainingError
+from kennel.classifier.folder import read_labels
+from kennel.classifier.job import Job
 from kennel.classifier.loop import Data, History, Trainer
 from kennel.classifier.model import (
     build,
@@ -42,78 +40,119 @@ from kennel.classifier.stop import StopSignal
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Channels:
-    """The images of a job."""
-
-    train: ImageFolder
-    validation: ImageFolder
-    test: ImageFolder | None
-    validation_source: str
-
-
-def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> Meta:
+def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> None:
     """Train, evaluate and leave the artifact in `paths.model_dir`, reports in `paths.output_data_dir`.
+
+    Under torchrun this is one of several processes, of which the first leaves the artifact and the reports.
 
     Raises:
         KennelError: the configuration, the data or the pretrained weights cannot be used.
     """
+    world = World.from_environ()
+    device = world.device()
+    world.start(device)
     torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    check_network(config)
+    world.first_does(lambda: check_config(config, world))
     preprocessing = Preprocessing.for_arch(config.arch, resize_px=config.resize_px, crop_px=config.crop_px)
-    channels = load_channels(config, paths)
-    model = prepare_model(config, paths, len(channels.train.classes)).to(device)
-    data = load_data(config, channels, preprocessing, device)
-    history = train(model, data, preprocessing, config, paths, device=device, stop=stop)
+    job = Job(config, paths, preprocessing, device, stop, world)
+    channels = world.each_host_does(lambda: load_channels(config, paths))
+    model = prepare_model(job, len(channels.train.classes))
+    history, data = train(job, model, channels)
+    world.close()
+    if world.is_first:
+        leave(job, model, channels, history, data)
+
+
+def leave(job: Job, model: nn.Module, channels: Channels, history: History, data: Data) -> None:
+    """Write the artifact with the best weights, then judge it as it lies on disk."""
     if history.rows:
-        model.load_state_dict(history.best_state)
-    meta = save_artifact(paths.model_dir, model, describe(config, channels, preprocessing, history))
+        put_back(model, history.best_state)
+    meta = describe(job, channels, data, history)
+    save_artifact(job.paths.model_dir, model, meta)
     which = f"epoch {history.best_epoch} of {len(history.rows)}" if history.rows else "the last step, not validated"
-    _LOG.info("Artifact: weights of %s, in %s", which, paths.model_dir)
-    if stop:
-        return meta  # the platform waits 120 seconds and no longer; reports come with the resumed run
+    _LOG.info("Artifact: weights of %s, in %s", which, job.paths.model_dir)
+    if history.stopped:
+        return  # the platform waits 120 seconds and no longer; reports come with the resumed run
     judged = ("test", channels.test) if channels.test else ("validation", channels.validation)
-    workers = data.validation.num_workers
-    return report.write(paths, history.rows, *judged, batch_size=config.batch_size, workers=workers)
+    report.write(job.paths, history.rows, *judged, batch_size=job.evaluation_batch, workers=job.workers)
 
 
-def train(
-    model: nn.Module,
-    data: Data,
-    preprocessing: Preprocessing,
-    config: TrainConfig,
-    paths: ContainerPaths,
-    *,
-    device: torch.device,
-    stop: StopSignal,
-) -> History:
-    """Run the loop, from the newest checkpoint if there is one."""
-    checkpoints = checkpoint_folder(config, paths)
-    state = checkpoints.load() if checkpoints else None
-    side = preprocessing.crop_px
-    blank = torch.zeros(config.batch_size, 3, side, side, device=device)
+def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Data]:
+    """Run the loop, from the newest checkpoint if there is one.
+
+    Returns:
+        what the epochs gave, and the data that it ran on.
+    """
+    config, world, device = job.config, job.world, job.device
+    checkpoints = world.first_does(lambda: checkpoint_folder(config, job.paths))
+    state = world.first_does(checkpoints.load) if checkpoints else None
+    side = job.preprocessing.crop_px
+    blank = torch.zeros(math.ceil(config.batch_size / world.size), 3, side, side, device=device)
     # A measurement may come out differently each time: a resumed run keeps the choice that it began with.
-    precision = Precision(**state["precision"]) if state else choose(model, blank, config, device)
+    measured = Precision(**state["precision"]) if state else choose(model, blank, config, device)
+    precision = world.first_does(lambda: measured)
     _LOG.info("Precision: %s", precision)
+    precision.place(model)
+    data, prepare = load_data(job, channels), job.prepare(precision)
+    trained: nn.Module = model
+    if config.train_layers == "head":
+        try:
+            kept = features.keep(job, model, channels, data, precision)
+        except features.Stopped:
+            return stopped_early(state), data
+        if kept is not None:
+            (trained, data), prepare = kept, partial(torch.Tensor.to, device=device)
+    if world.rank > 0:
+        torch.manual_seed(config.seed + world.rank)  # dropout of its own; the first process goes on with its sequence
     trainer = Trainer(
-        precision.place(model),
+        trained,
         data,
-        preprocessing,
+        prepare,
         config,
         device=device,
         precision=precision,
-        stop=stop,
+        stop=job.stop,
         checkpoints=checkpoints,
-        metrics_file=paths.output_data_dir / "metrics.jsonl",
+        metrics_file=job.paths.output_data_dir / "metrics.jsonl",
+        world=world,
     )
     if state is not None:
         trainer.restore(state)
     losses = [trainer.loss, trainer.validation_loss]
-    debugger = debugging.attach(model, losses, paths, choice=config.debugger, steps_per_epoch=len(data.training))
+    steps = len(data.training)
+    choice = config.debugger if world.is_first else "off"  # one worker writes
+    debugger = debugging.attach(trained, losses, job.paths, choice=choice, steps_per_epoch=steps)
     history = trainer.fit(debugger)
     debugger.close()
-    return history
+    return history, data
+
+
+def put_back(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Load the weights of what was trained, which may be a part of the network."""
+    unknown = model.load_state_dict(state, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"{type(model).__name__} has no {', '.join(unknown)}.")
+
+
+def stopped_early(state: dict[str, Any] | None) -> History:
+    """What is there when the end comes before the first step of this run.
+
+    Raises:
+        TrainingError: nothing, because no earlier run left a checkpoint.
+    """
+    if state is None:
+        raise TrainingError("SIGTERM before the first step: nothing has been learnt, so there is nothing to keep.")
+    return History(state["rows"], state["best_epoch"], state["best_state"], stopped=True)
+
+
+def check_config(config: TrainConfig, world: World) -> None:
+    """Refuse what cannot work before any image is read.
+
+    Raises:
+        ModelError, ConfigError: see `check_network` and `check_batch`.
+    """
+    check_network(config)
+    check_batch(config, world.size)
 
 
 def check_network(config: TrainConfig) -> None:
@@ -137,55 +176,14 @@ def check_network(config: TrainConfig) -> None:
         raise ConfigError(problems)
 
 
-def load_channels(config: TrainConfig, paths: ContainerPaths) -> Channels:
-    """Scan the channels; without `validation`, cut it from `train`.
-
-    Raises:
-        DataError: no `train` channel, or what `find_inputs`, `scan` and `split` raise.
-    """
-    inputs = find_inputs(paths)
-    if "train" not in inputs.channels:
-        there = sorted(p.name for p in paths.channels_dir.glob("*")) if paths.channels_dir.is_dir() else []
-        raise DataError(
-            f"No channel 'train' in {paths.channels_dir} (channels there: {', '.join(there) or 'none'}). Add one with "
-            "a folder of images for each class."
-        )
-    processes, _ = default_workers(torch.device("cuda"))  # nothing else runs yet: every core may read
-
-    def load(name: str, classes: tuple[str, ...] | None) -> ImageFolder | None:
-        channel = inputs.channels.get(name)
-        if channel is None:
-            return None
-        folder = scan(channel, classes=classes, bad_images=config.bad_images, workers=processes)
-        log = _LOG.warning if folder.bad else _LOG.info
-        log("Channel %s: %d images of %d classes. %s", name, len(folder), len(folder.classes), describe_bad(folder))
-        return folder
-
-    train = load("train", inputs.classes)
-    assert train is not None  # noqa: S101 - the channel was found above
-    validation, test = load("validation", train.classes), load("test", train.classes)
-    bad = [{"path": str(b.path), "reason": b.reason} for f in (train, validation, test) if f for b in f.bad]
-    if bad:
-        write_json(paths.output_data_dir / "bad_images.json", bad)
-    if validation is not None:
-        return Channels(train, validation, test, "channel")
-    kept, cut = split(train, config.validation_fraction, config.seed)
-    _LOG.info("Validation: %d images cut from train, %d stay (seed %d)", len(cut), len(kept), config.seed)
-    return Channels(kept, cut, test, f"{config.validation_fraction:g} of train, seed {config.seed}")
-
-
-def prepare_model(config: TrainConfig, paths: ContainerPaths, num_classes: int) -> nn.Module:
-    """A network with its first weights, frozen where the configuration says so."""
+def prepare_model(job: Job, num_classes: int) -> nn.Module:
+    """A network with its first weights, the same in every process, frozen where the configuration says so."""
+    config = job.config
     model = build(config.arch, num_classes)
     head = head_parameters(config.arch)
-    pretrained = find_pretrained(config.pretrained, config.arch, paths.channel("pretrained"))
-    if pretrained is None:
-        _LOG.info("Weights: fresh (pretrained=none), %s", config.arch)
-        if config.train_layers != "all":
-            _LOG.warning("train_layers=%s freezes random weights; this learns little.", config.train_layers)
-    else:
-        fresh = load_backbone(model, pretrained, head)
-        _LOG.info("Weights: %s from %s; fresh: %s", config.arch, pretrained.source, ", ".join(fresh) or "none")
+    job.world.first_does(lambda: load_first_weights(model, config, job.paths, head))
+    model.to(job.device)
+    job.world.same_weights(model)
     freeze(model, config.train_layers, head)
     total = sum(parameter.numel() for parameter in model.parameters())
     _LOG.info(
@@ -194,27 +192,20 @@ def prepare_model(config: TrainConfig, paths: ContainerPaths, num_classes: int) 
     return model
 
 
-def load_data(config: TrainConfig, channels: Channels, preprocessing: Preprocessing, device: torch.device) -> Data:
-    """Loaders over the training and validation images."""
-    workers, reason = (config.num_workers, "as given") if config.num_workers >= 0 else default_workers(device)
-    _LOG.info("Device: %s, %d threads; %d loader processes (%s)", device, torch.get_num_threads(), workers, reason)
-    size, pin = config.batch_size, device.type == "cuda"
-    views = TrainingImages(
-        channels.train,
-        preprocessing,
-        min_crop_area=config.min_crop_area,
-        seed=config.seed,
-        hflip=config.hflip,
-        augment=config.augment,
-    )
-    sampler = sampler_for([sample.target for sample in channels.train.samples], config)
-    return Data(
-        training_loader(views, sampler, batch_size=size, workers=workers, pin=pin),
-        sampler,
-        evaluation_loader(channels.validation, preprocessing, batch_size=size, workers=workers, pin=pin),
-        channels.train.counts(),
-        {"classes": list(channels.train.classes), "fingerprint": channels.train.fingerprint()},
-    )
+def load_first_weights(model: nn.Module, config: TrainConfig, paths: ContainerPaths, head: frozenset[str]) -> None:
+    """Pretrained weights by the hyperparameter `pretrained`, in place.
+
+    Raises:
+        ModelError: they are not there, or belong to another architecture.
+    """
+    pretrained = find_pretrained(config.pretrained, config.arch, paths.channel("pretrained"))
+    if pretrained is None:
+        _LOG.info("Weights: fresh (pretrained=none), %s", config.arch)
+        if config.train_layers != "all":
+            _LOG.warning("train_layers=%s freezes random weights; this learns little.", config.train_layers)
+    else:
+        fresh = load_backbone(model, pretrained, head)
+        _LOG.info("Weights: %s from %s; fresh: %s", config.arch, pretrained.source, ", ".join(fresh) or "none")
 
 
 def checkpoint_folder(config: TrainConfig, paths: ContainerPaths) -> CheckpointFolder | None:
@@ -227,21 +218,21 @@ def checkpoint_folder(config: TrainConfig, paths: ContainerPaths) -> CheckpointF
     return CheckpointFolder(paths.checkpoints_dir, keep=config.keep_checkpoints)
 
 
-def describe(config: TrainConfig, channels: Channels, preprocessing: Preprocessing, history: History) -> Meta:
+def describe(job: Job, channels: Channels, data: Data, history: History) -> Meta:
     """What the artifact says of itself, before the test images were seen."""
     return Meta(
-        arch=config.arch,
+        arch=job.config.arch,
         classes=channels.train.classes,
         labels=read_labels(channels.train.classes),
-        preprocessing=preprocessing,
-        hyperparameters=asdict(config),
+        preprocessing=job.preprocessing,
+        hyperparameters=asdict(job.config),
         metrics={"best_epoch": history.best_epoch, **history.best},
         data={
-            "train_images": len(channels.train),
+            "train_images": sum(data.class_counts),
             "validation_images": len(channels.validation),
             "test_images": len(channels.test) if channels.test else 0,
             "validation_source": channels.validation_source,
-            "fingerprint": channels.train.fingerprint(),
+            "fingerprint": data.identity["fingerprint"],
         },
         git_revision=git_revision(),
     )

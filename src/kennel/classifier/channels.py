@@ -1,0 +1,200 @@
+"""The images of a job: what its channels hold, and the batches that are made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from kennel.classifier.config import TrainConfig
+from kennel.classifier.contract import ContainerPaths, write_json
+from kennel.classifier.errors import ConfigError, DataError
+from kennel.classifier.folder import ImageFolder, describe_bad, scan, split
+from kennel.classifier.inputs import find_inputs
+from kennel.classifier.job import Job
+from kennel.classifier.layout import TEST, TRAIN, VALIDATION
+from kennel.classifier.loader import (
+    EpochBatches,
+    TrainingImages,
+    available_cores,
+    default_workers,
+    evaluation_loader,
+    order_for,
+    training_loader,
+)
+from kennel.classifier.loop import Data
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The images of a job, as this host sees them."""
+
+    train: ImageFolder
+    validation: ImageFolder
+    test: ImageFolder | None
+    validation_source: str
+    sharded: bool = False  # every host has a part of `train`
+
+
+def load_channels(config: TrainConfig, paths: ContainerPaths) -> Channels:
+    """Scan the channels; without `validation`, cut it from `train`.
+
+    Raises:
+        DataError: no `train` channel, a channel to be judged on that differs from host to host, or what `find_inputs`,
+            `scan` and `split` raise.
+    """
+    inputs = find_inputs(paths)
+    if "train" not in inputs.channels:
+        there = sorted(p.name for p in paths.channels_dir.glob("*")) if paths.channels_dir.is_dir() else []
+        raise DataError(
+            f"No channel 'train' in {paths.channels_dir} (channels there: {', '.join(there) or 'none'}). Add one with "
+            "a folder of images for each class."
+        )
+    sharded = _is_sharded(paths)
+
+    def load(name: str, classes: tuple[str, ...] | None) -> ImageFolder | None:
+        channel = inputs.channels.get(name)
+        if channel is None:
+            return None
+        cores = available_cores()  # nothing else runs yet
+        folder = scan(channel, classes=classes, bad_images=config.bad_images, workers=cores)
+        log = _LOG.warning if folder.bad else _LOG.info
+        log("Channel %s: %d images of %d classes. %s", name, len(folder), len(folder.classes), describe_bad(folder))
+        return folder
+
+    train = load("train", inputs.classes)
+    assert train is not None  # noqa: S101 - the channel was found above
+    validation, test = load("validation", train.classes), load("test", train.classes)
+    bad = [{"path": str(b.path), "reason": b.reason} for f in (train, validation, test) if f for b in f.bad]
+    if bad:
+        write_json(paths.output_data_dir / "bad_images.json", bad)
+    if validation is not None:
+        return Channels(train, validation, test, "channel", sharded)
+    if sharded:
+        raise DataError(
+            "Channel 'train' is ShardedByS3Key, so a validation part cut from it would differ from host to host. Add a "
+            "channel 'validation', FullyReplicated."
+        )
+    kept, cut = split(train, config.validation_fraction, config.seed)
+    _LOG.info("Validation: %d images cut from train, %d stay (seed %d)", len(cut), len(kept), config.seed)
+    return Channels(kept, cut, test, f"{config.validation_fraction:g} of train, seed {config.seed}")
+
+
+def _is_sharded(paths: ContainerPaths) -> bool:
+    """Whether every host has a part of `train`; the channels that are judged must be whole everywhere."""
+    if len(paths.read_hosts().names) == 1:
+        return False
+    sharded = {name for name, c in paths.read_channel_configs().items() if c.distribution == "ShardedByS3Key"}
+    for name in sharded & {VALIDATION, TEST}:
+        raise DataError(
+            f"Channel '{name}' is ShardedByS3Key: the scores would be those of one host's part. Use FullyReplicated."
+        )
+    return TRAIN in sharded
+
+
+def load_data(job: Job, channels: Channels) -> Data:
+    """Loaders over the training and validation images, which deal out the images of each step to the processes.
+
+    Raises:
+        ConfigError: the batch is too small for the processes.
+        DataError: the hosts' images do not belong together.
+    """
+    config, world, train = job.config, job.world, channels.train
+    reason = "as given" if config.num_workers >= 0 else default_workers(job.device, world.local_size)[1]
+    _LOG.info(
+        "Device: %s, %d threads; %d loader processes (%s)", job.device, torch.get_num_threads(), job.workers, reason
+    )
+    fingerprints = world.gather(train.fingerprint())[:: world.local_size]
+    judged = world.gather(channels.validation.fingerprint())
+    counts = train.counts()
+    world.first_does(lambda: _require_same(VALIDATION, judged))
+    world.first_does(lambda: _require_same(TRAIN, fingerprints[: 1 if channels.sharded else None]))
+    order = order_for([sample.target for sample in train.samples], config)
+    if channels.sharded:
+        steps = EpochBatches(order, config.batch_size // world.hosts, rank=world.local_rank, processes=world.local_size)
+        per_host = world.gather(counts)[:: world.local_size]
+        counts = [sum(column) for column in zip(*per_host, strict=True)]
+        _join_hosts(job, steps, [sum(own) for own in per_host])
+        fingerprint = hashlib.sha256("".join(fingerprints).encode()).hexdigest()
+    else:
+        steps = EpochBatches(order, config.batch_size, rank=world.rank, processes=world.size)
+        fingerprint = fingerprints[0]
+        world.first_does(lambda: _require_enough(len(train), world.size))
+    validation = evaluation_loader(
+        channels.validation,
+        job.preprocessing,
+        batch_size=job.evaluation_batch,
+        workers=job.workers,
+        pin=job.pin,
+        rank=world.rank,
+        processes=world.size,
+    )
+    training = training_loader(training_images(job, channels), steps, workers=job.workers, pin=job.pin)
+    return Data(training, steps, validation, counts, {"classes": list(train.classes), "fingerprint": fingerprint})
+
+
+def training_images(job: Job, channels: Channels) -> TrainingImages:
+    """The random views that the configuration asks for."""
+    config = job.config
+    return TrainingImages(
+        channels.train,
+        job.preprocessing,
+        min_crop_area=config.min_crop_area,
+        seed=config.seed,
+        hflip=config.hflip,
+        augment=config.augment,
+    )
+
+
+def check_batch(config: TrainConfig, processes: int) -> None:
+    """Refuse a batch that leaves a process less than two images of a step.
+
+    Raises:
+        ConfigError: with the smallest batch that works.
+    """
+    if processes > 1 and config.batch_size < 2 * processes:
+        raise ConfigError(
+            [
+                f"batch_size is {config.batch_size}, the images of one step of all {processes} processes together; "
+                f"batch normalisation needs two in each. Set it to at least {2 * processes}."
+            ]
+        )
+
+
+def _join_hosts(job: Job, steps: EpochBatches, images: Sequence[int]) -> None:
+    """Agree on the steps of an epoch: as many as the host with the fewest images has."""
+    world = job.world
+    whole = min(world.gather(steps.whole))
+    share = job.config.batch_size // world.hosts
+
+    def check() -> None:
+        if whole == 0:
+            raise DataError(
+                f"Channel 'train' is ShardedByS3Key, and a host has only {min(images)} images, less than its {share} "
+                f"of a step (batch_size={job.config.batch_size} over {world.hosts} hosts). Lower batch_size."
+            )
+
+    world.first_does(check)
+    steps.join(whole, world.hosts)
+    _LOG.info(
+        "Channel train: the hosts have %s images; an epoch takes %d of each, other ones each time",
+        ", ".join(map(str, images)), whole * share,
+    )  # fmt: skip
+
+
+def _require_enough(images: int, processes: int) -> None:
+    if processes > 1 and images < 2 * processes:
+        raise DataError(f"{images} training images are too few for {processes} processes. Use fewer processes.")
+
+
+def _require_same(channel: str, fingerprints: Sequence[str]) -> None:
+    if len(set(fingerprints)) > 1:
+        raise DataError(
+            f"The hosts have different images in channel '{channel}'. Deliver it FullyReplicated; only 'train' may be "
+            "ShardedByS3Key, and inputdataconfig.json has to say so."
+        )

@@ -1,0 +1,230 @@
+"""Head-only training: what the frozen part of a network makes of an image is computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from kennel.classifier.channels import Channels, training_images
+from kennel.classifier.config import TrainConfig
+from kennel.classifier.job import Job
+from kennel.classifier.loader import Batch, EpochBatches, evaluation_loader, view_loader
+from kennel.classifier.loop import Data
+from kennel.classifier.memory import available_bytes
+from kennel.classifier.model import head_parameters, set_training_mode
+from kennel.classifier.precision import Precision
+
+_LOG = logging.getLogger(__name__)
+_MEMORY_SHARE = 0.5  # of what is free; the rest is left for training
+
+
+class Stopped(Exception):  # noqa: N818 - no error: what a user asked for
+    """The platform asked for an end while features were computed; nothing has been learnt since the last checkpoint."""
+
+
+class Head(nn.Module):
+    """The end of a network from which on something is learnt or random; its modules keep their names and weights.
+
+    Maps features, which are what the first of these modules is given, to logits (N, classes).
+    """
+
+    def __init__(self, model: nn.Module, parameters: frozenset[str]) -> None:
+        """Cut a head off; its modules stay the network's own.
+
+        Args:
+            model: the whole network, frozen but for its head.
+            parameters: names of the head's parameters.
+        """
+        super().__init__()
+        path = next(iter(parameters)).rpartition(".")[0]
+        parent, _, name = path.rpartition(".")
+        owner = model.get_submodule(parent)
+        names = [child for child, _ in owner.named_children()] if isinstance(owner, nn.Sequential) else [name]
+        random = [one for one in names if isinstance(owner.get_submodule(one), nn.Dropout)]
+        names = names[min(names.index(one) for one in (name, *random)) :]
+        self._steps = [owner.get_submodule(one) for one in names]
+        self._title = type(model).__name__
+        place: nn.Module = self
+        for part in filter(None, parent.split(".")):
+            place.add_module(part, nn.Module())
+            place = place.get_submodule(part)
+        for one, module in zip(names, self._steps, strict=True):
+            place.add_module(one, module)
+
+    @property
+    def first(self) -> nn.Module:
+        """The module whose input is the features."""
+        return self._steps[0]
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (N, classes)."""
+        for step in self._steps:
+            features = step(features)
+        return features.flatten(1)
+
+    def _get_name(self) -> str:
+        return self._title  # the debugger names tensors after it, as for the whole network
+
+
+@dataclass
+class FeatureBatches:
+    """Batches of stored features, in the order of the steps; with several views of an image each in its turn."""
+
+    features: torch.Tensor  # (views, images, ...)
+    targets: torch.Tensor  # int64 (images,)
+    steps: EpochBatches
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for keys in self.steps:
+            images = torch.tensor([key[1] for key in keys])
+            # Epochs are counted from 1; an image that is drawn again in an epoch shows its next view.
+            views = torch.tensor([key[0] - 1 + sum(key[2:]) for key in keys]) % len(self.features)
+            yield self.features[views, images], self.targets[images]
+
+
+def reason_against(config: TrainConfig) -> str | None:
+    """Why features cannot be kept under this configuration, or None."""
+    if config.feature_views == 0:
+        return "feature_views=0"
+    if config.mixup or config.cutmix:
+        return "mixup and cutmix blend images, not features"
+    return None
+
+
+class Extractor:
+    """Runs images through a network and keeps what its head is given."""
+
+    def __init__(self, job: Job, model: nn.Module, head: Head, precision: Precision) -> None:
+        self._job, self._model, self._head, self._precision = job, model, head, precision
+        self._prepare = job.prepare(precision)
+
+    @torch.no_grad()
+    def logits_and_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network makes of a batch of the loader, and what its head was given."""
+        kept: list[torch.Tensor] = []
+        handle = self._head.first.register_forward_pre_hook(lambda _module, inputs: kept.append(inputs[0]))
+        try:
+            with self._precision.autocast():
+                logits = self._model(self._prepare(images))
+        finally:
+            handle.remove()
+        return logits, kept[0]
+
+    def is_exact(self, images: torch.Tensor) -> bool:
+        """Whether the head on features does what the network does, dropout included.
+
+        Not so where something is random before the head, or where more than the head follows it.
+        """
+        set_training_mode(self._model)
+        set_training_mode(self._head)
+        with self._same_dropout():
+            expected, features = self.logits_and_features(images)
+        with self._same_dropout(), torch.no_grad(), self._precision.autocast():
+            found = self._head(features)
+        return found.shape == expected.shape and torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-4)
+
+    @contextmanager
+    def _same_dropout(self) -> Iterator[None]:
+        device = self._job.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            yield
+
+    def reason_against(self, images: int) -> str | None:
+        """Why features of so many images, each view counted, cannot be kept; None where they can."""
+        side = self._job.preprocessing.crop_px
+        noise = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        if not self.is_exact(noise):
+            return f"{self._job.config.arch} is random in front of its head, or more than the head follows it"
+        one = self.logits_and_features(noise)[1][0]
+        needed = one.numel() * one.element_size() * images * self._job.world.local_size
+        free = available_bytes()
+        if needed > _MEMORY_SHARE * free:
+            return f"they need {needed / 1e9:.3g} GB, more than half of the {free / 1e9:.3g} GB that is free"
+        return None
+
+    def features(self, batches: DataLoader[Batch]) -> Batch:
+        """Features and targets of all batches, in their order, of which each process of the host computes a part.
+
+        Raises:
+            Stopped: the platform asked for an end before all were done.
+        """
+        set_training_mode(self._model)
+        own: list[Batch] = []
+        for images, targets in batches:
+            own.append((self.logits_and_features(images)[1].cpu(), targets))
+            if self._job.stop:
+                break
+        if self._job.world.sums(bool(self._job.stop))[0] > 0:
+            raise Stopped
+        shares = self._job.world.gather_on_host(own)
+        in_order = [share[turn] for turn in range(len(shares[0])) for share in shares if turn < len(share)]
+        return torch.cat([one for one, _ in in_order]), torch.cat([wanted for _, wanted in in_order])
+
+
+def keep(job: Job, model: nn.Module, channels: Channels, data: Data, precision: Precision) -> tuple[Head, Data] | None:
+    """Compute the features of all images, so that epochs run the head alone.
+
+    Returns:
+        the head and its batches; None where that would not be the same as running the whole network (the log says
+        why), which is then to be done in every epoch.
+
+    Raises:
+        Stopped: the platform asked for an end first.
+    """
+    started = time.perf_counter()
+    head = Head(model, head_parameters(job.config.arch))
+    extractor = Extractor(job, model, head, precision)
+    views = min(job.config.feature_views, job.config.epochs)
+    images = len(channels.train) * views + len(channels.validation)
+    against = reason_against(job.config) or extractor.reason_against(images)
+    if any(job.world.gather(against)):
+        _LOG.info("Features: computed anew in every epoch (%s)", against or "another host cannot keep them")
+        return None
+    world, size = job.world, job.evaluation_batch
+    mine: dict[str, Any] = {"batch_size": size, "workers": job.workers, "pin": job.pin}
+    mine |= {"rank": world.local_rank, "processes": world.local_size}
+    training, targets = extractor.features(view_loader(training_images(job, channels), views, **mine))
+    training = training.reshape(views, len(channels.train), *training.shape[1:])
+    stored = FeatureBatches(training, targets[: len(channels.train)], data.steps)
+    judged, wanted = extractor.features(evaluation_loader(channels.validation, job.preprocessing, **mine))
+    validation = list(zip(torch.split(judged, size), torch.split(wanted, size), strict=True))[world.rank :: world.size]
+    log_size([training, judged.unsqueeze(0)], started)
+    return head, Data(
+        stored, data.steps, validation, data.class_counts, data.identity | {"backbone": digest(model, head)}
+    )
+
+
+def digest(model: nn.Module, head: Head) -> str:
+    """SHA-256 of the frozen part: features of other weights are other features."""
+    mine = head.state_dict().keys()
+    hashed = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        if name not in mine:
+            hashed.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()
+
+
+def log_size(kept: Iterable[torch.Tensor], started_s: float) -> None:
+    """One line: how many numbers an image became, how much memory they take, how long it took."""
+    tensors = list(kept)
+    size_mb = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
+    views, images = tensors[0].shape[:2]
+    numbers = tensors[0][0, 0].numel()
+    _LOG.info(
+        "Features: %d numbers of each of %d images in %d views, %.3g MB with validation, computed in %.3g s; from here "
+        "on only the head works.",
+        numbers, images, views, size_mb, time.perf_counter() - started_s,
+    )  # fmt: skip

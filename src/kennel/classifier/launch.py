@@ -1,0 +1,120 @@
+"""Starts the processes of a job on this host by torch's own launcher, which is what `torchrun` runs.
+
+Every host does the same: resourceconfig.json tells it who it is and where the first one is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import psutil
+import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from kennel.classifier.config import TrainConfig
+from kennel.classifier.contract import Hosts
+from kennel.classifier.errors import ConfigError
+from kennel.classifier.loader import available_cores
+
+_LOG = logging.getLogger(__name__)
+_PORT = 29_500  # torchrun's own default; hosts that have not spoken yet have to agree on one
+_MEET_S = 900  # a host's name may resolve minutes after the container starts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The processes of a job, as this host sees them."""
+
+    hosts: Hosts
+    processes: int  # on each host
+
+    @property
+    def size(self) -> int:
+        """Processes of all hosts."""
+        return len(self.hosts.names) * self.processes
+
+
+def plan(config: TrainConfig, hosts: Hosts, *, gpus: int | None = None) -> Plan:
+    """How many processes train.
+
+    Args:
+        config: `processes`.
+        hosts: from resourceconfig.json.
+        gpus: of this host; None counts them.
+
+    Raises:
+        ConfigError: more processes than GPUs.
+    """
+    gpus = torch.cuda.device_count() if gpus is None else gpus
+    if gpus and config.processes > gpus:
+        raise ConfigError([f"processes is {config.processes}, but each needs a GPU of its own and there are {gpus}."])
+    return Plan(hosts, config.processes or max(1, gpus))
+
+
+def is_started(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is one of those that a launcher started."""
+    return "RANK" in environ and "WORLD_SIZE" in environ
+
+
+def launch(plan: Plan, arguments: Sequence[str]) -> int:
+    """Run the command line in every process of this host and return an exit status.
+
+    SIGTERM goes to each process by itself, not to their data loaders, and nothing is killed after it: they agree on a
+    step to stop after and leave.
+
+    Args:
+        plan: the processes.
+        arguments: of `python -m kennel.classifier`.
+    """
+    names = plan.hosts.names
+    _LOG.info("Processes: %d, on each of: %s", plan.processes, ", ".join(names))
+    os.environ.update(_environment(plan, os.environ))
+    signal.signal(signal.SIGTERM, _tell_children)
+    worker = [sys.executable, "-u", "-m", "kennel.classifier", *arguments]
+    try:
+        elastic_launch(_launch_config(plan), worker[0])(*worker[1:])
+    except ChildFailedError as error:
+        ranks = ", ".join(f"{rank} (exit status {failure.exitcode})" for rank, failure in error.failures.items())
+        _LOG.error("Processes that failed: %s.", ranks)
+        return 1
+    return 0
+
+
+def _launch_config(plan: Plan) -> LaunchConfig:
+    names = plan.hosts.names
+    alone = len(names) == 1
+    return LaunchConfig(
+        min_nodes=len(names),
+        max_nodes=len(names),
+        nproc_per_node=plan.processes,
+        run_id="kennel",
+        role="trainer",
+        rdzv_backend="c10d" if alone else "static",
+        rdzv_endpoint="localhost:0" if alone else f"{names[0]}:{_PORT}",
+        rdzv_configs={"timeout": _MEET_S} | ({} if alone else {"rank": plan.hosts.rank}),
+        local_addr="localhost" if alone else plan.hosts.current,
+        max_restarts=0,
+        signals_to_handle="SIGINT",
+    )
+
+
+def _environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables for the processes, where the user has not set them."""
+    wanted = {"OMP_NUM_THREADS": str(max(1, available_cores() // plan.processes))}
+    interface = plan.hosts.network_interface
+    if len(plan.hosts.names) > 1 and interface and Path("/sys/class/net", interface).exists():
+        wanted |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
+    return {name: value for name, value in wanted.items() if name not in environ}
+
+
+def _tell_children(number: int, _frame: FrameType | None) -> None:
+    for child in psutil.Process().children():
+        child.send_signal(number)
