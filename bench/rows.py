@@ -55,7 +55,7 @@ class Bench:
 
     @functools.cached_property
     def precision(self) -> tuple[str, ...]:
-        """Flags for the arithmetic that the trainer chooses here; fixed for all rows but `plain script`."""
+        """Flags for the arithmetic that the trainer chooses here; fixed for all rows but `plain-script`."""
         return self._jobs.kennel("--debugger", "off", epochs=1).precision
 
     @functools.cached_property
@@ -74,7 +74,7 @@ class Bench:
         for number in range(self._rounds):
             for run in list(found) if number % 2 == 0 else reversed(list(found)):
                 found[run].append(runs[run]())
-                _LOG.info("round %d/%d %s: %s images/s", number + 1, self._rounds, run, _rates(found[run][-1]))
+                _LOG.info("round %d/%d %s: %s", number + 1, self._rounds, run, _rates(found[run][-1]))
         return found
 
     def ratio(self, name: str) -> Row:
@@ -110,9 +110,9 @@ class Bench:
         what = "peak memory (PSS) of all processes: trainer at its defaults with its reports / plain script"
         peaks = kennel.seen.peak_bytes / _MIB, plain.seen.peak_bytes / _MIB
         if not min(peaks):
-            return Row("peak memory", what, "", detail="needs Linux's /proc/<pid>/smaps_rollup")
+            return Row("peak-memory", what, "", detail="needs Linux's /proc/<pid>/smaps_rollup")
         detail = f"MiB: {peaks[0]:.0f} / {peaks[1]:.0f}"
-        return Row("peak memory", what, "", (peaks[0] / peaks[1],), "x", detail, most_others((kennel, plain)))
+        return Row("peak-memory", what, "", (peaks[0] / peaks[1],), "x", detail, most_others((kennel, plain)))
 
     def start_up(self) -> Row:
         """Seconds from the start of the process to the end of the first optimizer step, at the trainer's defaults."""
@@ -128,21 +128,21 @@ class Bench:
         """Measure one row."""
         if name in _RATIOS:
             return self.ratio(name)
-        return {"head-only": self.head_only, "peak memory": self.peak_memory, "start-up": self.start_up}[name]()
+        return {"head-only": self.head_only, "peak-memory": self.peak_memory, "start-up": self.start_up}[name]()
 
 
 # Row: numerator, denominator, what it is, target.
 _RATIOS = {
-    "fed from memory": (
+    "fed-from-memory": (
         "trainer", "in memory", "images/s: the trainer / the trainer over batches in memory", ">= 0.95, goal 0.98",
     ),
-    "plain script": (
+    "plain-script": (
         "defaults", "plain", "images/s: the trainer at its defaults, debugger=off / bench/plain_script.py",
         ">= 1.5 on a CPU (goal 2), 3 on a GPU",
     ),
     "smdebug": ("debugger", "trainer", "images/s: default debugger / debugger=off", ">= 0.97, goal 0.98"),
 }  # fmt: skip
-NAMES = ("fed from memory", "plain script", "head-only", "smdebug", "peak memory", "start-up")
+NAMES = ("fed-from-memory", "plain-script", "head-only", "smdebug", "peak-memory", "start-up")
 
 
 def start_up_phases(run: Training, imports_s: float) -> dict[str, float]:
@@ -177,4 +177,5 @@ def _hyperparameters() -> str:
 
 
 def _rates(training: Training) -> str:
-    return " ".join(f"{rate:.1f}" for rate in training.rates)
+    rates = " ".join(f"{rate:.1f}" for rate in training.rates)
+    return f"{rates} images/s by epoch, others had {training.seen.others:.0%} of the processors"
