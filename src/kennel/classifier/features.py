@@ -114,7 +114,8 @@ class Extractor:
     def logits_and_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network makes of a batch of the loader, and what its head was given."""
         kept: list[torch.Tensor] = []
-        handle = self._head.first.register_forward_pre_hook(lambda _module, inputs: kept.append(inputs[0]))
+        first = self._head.first  # may work in place: hence the copy
+        handle = first.register_forward_pre_hook(lambda _module, inputs: kept.append(inputs[0].clone()))
         try:
             with self._precision.autocast():
                 logits = self._model(self._prepare(images))
@@ -129,17 +130,20 @@ class Extractor:
         """
         set_training_mode(self._model)
         set_training_mode(self._head)
-        with self._same_dropout():
+        with self._random(0):
             expected, features = self.logits_and_features(images)
-        with self._same_dropout(), torch.no_grad(), self._precision.autocast():
-            found = self._head(features)
-        return found.shape == expected.shape and torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-4)
+        with self._random(1):
+            _, again = self.logits_and_features(images)
+        with self._random(0), torch.no_grad(), self._precision.autocast():
+            found = self._head(features.clone())  # it may work in place
+        return torch.equal(features, again) and found.shape == expected.shape and torch.allclose(found, expected, 1e-3)
 
     @contextmanager
-    def _same_dropout(self) -> Iterator[None]:
+    def _random(self, seed: int) -> Iterator[None]:
+        """Random numbers of a block's own; training's go on as if it never was."""
         device = self._job.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(0)
+            torch.manual_seed(seed)
             yield
 
     def reason_against(self, images: int) -> str | None:
@@ -148,6 +152,7 @@ class Extractor:
         noise = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         if not self.is_exact(noise):
             return f"{self._job.config.arch} is random in front of its head, or more than the head follows it"
+        self._model.eval()
         one = self.logits_and_features(noise)[1][0]
         needed = one.numel() * one.element_size() * images * self._job.world.local_size
         free = available_bytes()
@@ -161,7 +166,7 @@ class Extractor:
         Raises:
             Stopped: the platform asked for an end before all were done.
         """
-        set_training_mode(self._model)
+        self._model.eval()  # dropout in the head would use up random numbers that training is to have
         own: list[Batch] = []
         for images, targets in batches:
             own.append((self.logits_and_features(images)[1].cpu(), targets))
