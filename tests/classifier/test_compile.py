@@ -13,6 +13,7 @@ import torch
 from kennel.classifier.artifact import load_artifact
 from kennel.classifier.model import build
 from kennel.classifier.predictor import Predictor
+from tests.classifier.test_train import failure, start
 from tests.conftest import make_photos
 
 pytestmark = [
@@ -90,3 +91,23 @@ def test_a_compiled_step_moves_the_weights_as_a_plain_one_does(tmp_path: Path, k
     assert distance(compiled, plain) < 0.02 * distance(plain, fresh)
     for name, tensor in plain.items():
         torch.testing.assert_close(compiled[name], tensor, atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_a_compiler_that_does_not_work_is_one_sentence(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", shutil.which("false") or "false")
+    with start(job, compile="on") as process:
+        output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "compile=on: torch cannot compile the network (InvalidCxxCompiler" in failure(job)
+    assert "Traceback" not in output
+
+
+def test_a_compiler_that_is_not_there_is_refused_before_the_images_are_read(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with start(job, compile="on") as process:
+        output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "the C++ compiler 'no-such-compiler', and there is none here. Set compile=off" in failure(job)
+    assert "Channel" not in output

@@ -153,7 +153,7 @@ class Trainer:
         self.scheduler = scheduler_for(self.optimizer, config, updates)
         self.average = ema_for(model, config)  # a copy: made before any hook is on the network
         self.parallel = world.wrap(model, device)
-        self.forward = torch.compile(self.parallel) if config.compile == "on" else self.parallel
+        self.forward = compiled(self.parallel) if config.compile == "on" else self.parallel
         self.history, self.sums, self.progress = History(), Sums(), Progress()
         self.epoch, self.batches_done = 1, 0  # the epoch is counted from 1, the batches are those of this epoch
         self._stopping = self._save_is_due = False  # what the signal and the clock say, agreed on by all processes
@@ -379,3 +379,23 @@ class Trainer:
         if state["rng_cuda"]:
             torch.cuda.set_rng_state(state["rng_cuda"][self.world.rank], self.device)
         _LOG.info("Resumed at epoch %d, step %d of %d", self.epoch, self.batches_done, len(self.data.training))
+
+
+def compiled(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A network's forward pass through torch.compile, which works at the first call and at every new size of batch.
+
+    Raises:
+        TrainingError: from the call, where torch cannot compile it.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+
+    forward = torch.compile(network)
+
+    def run(inputs: torch.Tensor) -> torch.Tensor:
+        try:
+            return forward(inputs)  # type: ignore[no-any-return]
+        except TorchDynamoException as error:
+            what = next(line for line in str(error).splitlines() if line.strip()).rstrip(".")
+            raise TrainingError(f"compile=on: torch cannot compile the network ({what}). Set compile=off.") from error
+
+    return run

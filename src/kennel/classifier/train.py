@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
+import sys
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -170,8 +172,12 @@ def check_network(config: TrainConfig) -> None:
         problems.append(
             "compile=on and the debugger exclude each other: a compiled network runs no hooks. Set debugger=off."
         )
-    if not (shutil.which("g++") or shutil.which("clang++")):
-        problems.append("compile=on needs a C++ compiler (g++ or clang++), and there is none here. Set compile=off.")
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")  # torch asks in this order
+    if not shutil.which(compiler):
+        problems.append(
+            f"compile=on needs the C++ compiler '{compiler}', and there is none here. Set compile=off, or name another "
+            "in the environment variable CXX."
+        )
     if problems:
         raise ConfigError(problems)
 
