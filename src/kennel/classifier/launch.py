@@ -5,14 +5,16 @@ Every host does the same: resourceconfig.json tells it who it is and where the f
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import psutil
 import torch
@@ -77,7 +79,7 @@ def launch(plan: Plan, arguments: Sequence[str]) -> int:
     names = plan.hosts.names
     _LOG.info("Processes: %d, on each of: %s", plan.processes, ", ".join(names))
     os.environ.update(_environment(plan, os.environ))
-    signal.signal(signal.SIGTERM, _tell_children)
+    _forward_sigterm()
     worker = [sys.executable, "-u", "-m", "kennel.classifier", *arguments]
     try:
         elastic_launch(_launch_config(plan), worker[0])(*worker[1:])
@@ -115,6 +117,26 @@ def _environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name not in environ}
 
 
-def _tell_children(number: int, _frame: FrameType | None) -> None:
-    for child in psutil.Process().children():
-        child.send_signal(number)
+def _forward_sigterm() -> None:
+    """Hand SIGTERM on from a thread: while hosts wait for each other, the main one is in C++ and runs no handler."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # what is to be done, the thread does
+    signal.set_wakeup_fd(writer)
+    threading.Thread(target=_tell_children, args=(reader,), daemon=True).start()
+
+
+def _tell_children(signals: int) -> None:
+    started = False  # once they were there, an end without them is the job's own
+    while True:
+        received = select.select([signals], [], [], None if started else 0.1)[0] and os.read(signals, 1)[0]
+        children = psutil.Process().children()
+        started = started or bool(children)
+        if received != signal.SIGTERM:
+            continue
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(received)
+        if not started:
+            _LOG.error("SIGTERM before the processes were started: nothing has been learnt, nothing is kept.")
+            os._exit(128 + received)  # the main thread may not come back for minutes
