@@ -6,9 +6,9 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-
+from kennel.classifier.cache import ImageCache, cache_for
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.contract import ContainerPaths, write_json
 from kennel.classifier.errors import ConfigError, DataError
@@ -97,24 +97,27 @@ def _is_sharded(paths: ContainerPaths) -> bool:
     return TRAIN in sharded
 
 
-def load_data(job: Job, channels: Channels) -> Data:
-    """Loaders over the training and validation images, which deal out the images of each step to the processes.
+@dataclass(frozen=True)
+class Epochs:
+    """What the steps of an epoch are made of, before any image is loaded."""
+
+    steps: EpochBatches
+    class_counts: list[int]  # training images of each class, of all hosts
+    identity: dict[str, Any]  # what makes two runs' data the same
+
+
+def plan_epochs(job: Job, channels: Channels) -> Epochs:
+    """Deal out the images of each step to the processes.
 
     Raises:
-        ConfigError: the batch is too small for the processes.
-        DataError: the hosts' images do not belong together.
+        DataError: the hosts' images do not belong together, or are too few for the processes.
     """
     config, world, train = job.config, job.world, channels.train
-    reason = "as given" if config.num_workers >= 0 else default_workers(job.device, world.local_size)[1]
-    _LOG.info(
-        "Device: %s, %d threads; %d loader processes (%s)", job.device, torch.get_num_threads(), job.workers, reason
-    )
     fingerprints = world.gather(train.fingerprint())[:: world.local_size]
     judged = world.gather(channels.validation.fingerprint())
-    counts = train.counts()
     world.first_does(lambda: _require_same(VALIDATION, judged))
     world.first_does(lambda: _require_same(TRAIN, fingerprints[: 1 if channels.sharded else None]))
-    order = order_for([sample.target for sample in train.samples], config)
+    order, counts = order_for([sample.target for sample in train.samples], config), train.counts()
     if channels.sharded:
         steps = EpochBatches(order, config.batch_size // world.hosts, rank=world.local_rank, processes=world.local_size)
         per_host = world.gather(counts)[:: world.local_size]
@@ -125,6 +128,16 @@ def load_data(job: Job, channels: Channels) -> Data:
         steps = EpochBatches(order, config.batch_size, rank=world.rank, processes=world.size)
         fingerprint = fingerprints[0]
         world.first_does(lambda: _require_enough(len(train), world.size))
+    return Epochs(steps, counts, {"classes": list(train.classes), "fingerprint": fingerprint})
+
+
+def load_data(job: Job, channels: Channels, epochs: Epochs) -> Data:
+    """Loaders over the training and validation images."""
+    config, world = job.config, job.world
+    reason = "as given" if config.num_workers >= 0 else default_workers(job.device, world.local_size)[1]
+    _LOG.info("Loader: %d processes (%s)", job.workers, reason)
+    images = len(channels.train)
+    cache = cache_for(images + len(channels.validation), config.image_cache, world.local_size)
     validation = evaluation_loader(
         channels.validation,
         job.preprocessing,
@@ -133,12 +146,14 @@ def load_data(job: Job, channels: Channels) -> Data:
         pin=job.pin,
         rank=world.rank,
         processes=world.size,
+        cache=cache and cache.part(images),
     )
-    training = training_loader(training_images(job, channels), steps, workers=job.workers, pin=job.pin)
-    return Data(training, steps, validation, counts, {"classes": list(train.classes), "fingerprint": fingerprint})
+    views = training_images(job, channels, cache)
+    training = training_loader(views, epochs.steps, workers=job.workers, pin=job.pin)
+    return Data(training, epochs.steps, validation, epochs.class_counts, epochs.identity)
 
 
-def training_images(job: Job, channels: Channels) -> TrainingImages:
+def training_images(job: Job, channels: Channels, cache: ImageCache | None = None) -> TrainingImages:
     """The random views that the configuration asks for."""
     config = job.config
     return TrainingImages(
@@ -148,6 +163,7 @@ def training_images(job: Job, channels: Channels) -> TrainingImages:
         seed=config.seed,
         hflip=config.hflip,
         augment=config.augment,
+        cache=cache,
     )
 
 

@@ -106,6 +106,11 @@ class TrainConfig:
     min_crop_area: float = _hp(
         0.25, low=0.01, high=1.0, about="smallest random crop in training, as a share of the photo"
     )
+    image_cache: str = _hp(
+        "auto",
+        choices=("auto", "off"),
+        about="keep decoded images in memory, as many as half of what is free has room for",
+    )
     feature_views: int = _hp(
         1,
         low=0,

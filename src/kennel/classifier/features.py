@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from kennel.classifier.channels import Channels, training_images
+from kennel.classifier.channels import Channels, Epochs, training_images
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.job import Job
 from kennel.classifier.loader import Batch, EpochBatches, evaluation_loader, view_loader
@@ -179,7 +179,9 @@ class Extractor:
         return torch.cat([one for one, _ in in_order]), torch.cat([wanted for _, wanted in in_order])
 
 
-def keep(job: Job, model: nn.Module, channels: Channels, data: Data, precision: Precision) -> tuple[Head, Data] | None:
+def keep(
+    job: Job, model: nn.Module, channels: Channels, epochs: Epochs, precision: Precision
+) -> tuple[Head, Data] | None:
     """Compute the features of all images, so that epochs run the head alone.
 
     Returns:
@@ -203,13 +205,12 @@ def keep(job: Job, model: nn.Module, channels: Channels, data: Data, precision: 
     mine |= {"rank": world.local_rank, "processes": world.local_size}
     training, targets = extractor.features(view_loader(training_images(job, channels), views, **mine))
     training = training.reshape(views, len(channels.train), *training.shape[1:])
-    stored = FeatureBatches(training, targets[: len(channels.train)], data.steps)
+    stored = FeatureBatches(training, targets[: len(channels.train)], epochs.steps)
     judged, wanted = extractor.features(evaluation_loader(channels.validation, job.preprocessing, **mine))
     validation = list(zip(torch.split(judged, size), torch.split(wanted, size), strict=True))[world.rank :: world.size]
     log_size([training, judged.unsqueeze(0)], started)
-    return head, Data(
-        stored, data.steps, validation, data.class_counts, data.identity | {"backbone": digest(model, head)}
-    )
+    identity = epochs.identity | {"backbone": digest(model, head)}
+    return head, Data(stored, epochs.steps, validation, epochs.class_counts, identity)
 
 
 def digest(model: nn.Module, head: Head) -> str:

@@ -14,18 +14,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from kennel.classifier.augment import augment
+from kennel.classifier.cache import ImageCache
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.folder import ImageFolder
 from kennel.classifier.preprocess import (
     Box,
     Preprocessing,
-    crop_to_tensor,
+    decode,
     evaluation_tensor,
     read_header,
-    upright_size,
+    scale_box,
 )
 
 T = TypeVar("T")
@@ -50,35 +52,54 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
         seed: int,
         hflip: float = 0.5,
         augment: str = "none",
+        cache: ImageCache | None = None,
     ) -> None:
         self._folder, self._preprocessing = folder, preprocessing
         self._min_crop_area, self._seed = min_crop_area, seed
-        self._hflip, self._augment = hflip, augment
+        self._hflip, self._augment, self._cache = hflip, augment, cache
 
     def __len__(self) -> int:
         return len(self._folder)
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
-        sample = self._folder.samples[key[1]]
         rng = np.random.default_rng((self._seed, *key))
-        with read_header(sample.path) as image:
-            view = crop_to_tensor(image, random_box(upright_size(image), self._min_crop_area, rng), self._preprocessing)
+        photo = self._photo(key[1])
+        view = scale_box(photo, random_box(photo.size, self._min_crop_area, rng), self._preprocessing)
         view = view.flip(2) if rng.random() < self._hflip else view
-        return augment(view, self._augment, int(rng.integers(2**63))), sample.target
+        return augment(view, self._augment, int(rng.integers(2**63))), self._folder.samples[key[1]].target
+
+    def _photo(self, index: int) -> Image.Image:
+        """An image as large as its smallest crop needs it, whatever the crop, so that one decoding serves all."""
+        kept = None if self._cache is None else self._cache.get(index)
+        if kept is not None:
+            return Image.frombuffer("RGB", (kept.shape[1], kept.shape[0]), kept, "raw", "RGB", 0, 1)
+        with read_header(self._folder.samples[index].path) as image:
+            # The side of a crop of the least area and the longest shape.
+            smallest = math.sqrt(self._min_crop_area * image.width * image.height * _RATIO[0])
+            photo = decode(image, scale=min(1.0, self._preprocessing.crop_px / max(1.0, smallest)))
+        if self._cache is not None:
+            self._cache.put(index, np.asarray(photo))
+        return photo
 
 
 class EvaluationImages(Dataset[tuple[torch.Tensor, int]]):
     """The centre crop of an image, exactly as serving cuts it."""
 
-    def __init__(self, folder: ImageFolder, preprocessing: Preprocessing) -> None:
-        self._folder, self._preprocessing = folder, preprocessing
+    def __init__(self, folder: ImageFolder, preprocessing: Preprocessing, cache: ImageCache | None = None) -> None:
+        self._folder, self._preprocessing, self._cache = folder, preprocessing, cache
 
     def __len__(self) -> int:
         return len(self._folder)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         sample = self._folder.samples[index]
-        return evaluation_tensor(sample.path, self._preprocessing), sample.target
+        kept = None if self._cache is None else self._cache.get(index)
+        if kept is not None:
+            return torch.from_numpy(kept).permute(2, 0, 1), sample.target
+        view = evaluation_tensor(sample.path, self._preprocessing)
+        if self._cache is not None:
+            self._cache.put(index, view.permute(1, 2, 0).numpy())
+        return view, sample.target
 
 
 class Order:
@@ -221,14 +242,21 @@ def evaluation_loader(
     pin: bool,
     rank: int = 0,
     processes: int = 1,
+    cache: ImageCache | None = None,
 ) -> DataLoader[Batch]:
     """Batches of centre crops in the folder's order; of several processes each gets every n-th batch."""
     batches = _chunks(range(len(folder)), batch_size)[rank::processes]
-    return _loader(EvaluationImages(folder, preprocessing), batches, workers, pin)
+    return _loader(EvaluationImages(folder, preprocessing, cache), batches, workers, pin)
 
 
 def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[first : first + size] for first in range(0, len(items), size)]
+
+
+def _collate(samples: list[tuple[torch.Tensor, int]]) -> Batch:
+    """Put views of (H, W, 3) together as they lie in memory; turning each around would cost more than cutting it."""
+    images, targets = default_collate([(image.permute(1, 2, 0), target) for image, target in samples])
+    return images.permute(0, 3, 1, 2), targets
 
 
 def _loader(images: Dataset[Any], batches: Iterable[Sequence[Any]], workers: int, pin: bool) -> DataLoader[Batch]:
@@ -236,6 +264,7 @@ def _loader(images: Dataset[Any], batches: Iterable[Sequence[Any]], workers: int
         images,
         batch_sampler=batches,  # type: ignore[arg-type]  # any sequence is as good as a list
         num_workers=workers,
+        collate_fn=_collate,
         persistent_workers=workers > 0,
         pin_memory=pin,
         generator=torch.Generator(),  # a loader draws a seed at each start: not from the one that dropout uses

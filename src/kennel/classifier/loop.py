@@ -42,7 +42,15 @@ from kennel.classifier.stop import StopSignal
 
 _LOG = logging.getLogger(__name__)
 # What may differ between a run and its resumption, because the weights do not depend on it.
-_FREE = ("num_workers", "checkpoints", "checkpoint_minutes", "keep_checkpoints", "debugger", "bad_images")
+_FREE = (
+    "num_workers",
+    "checkpoints",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "debugger",
+    "bad_images",
+    "image_cache",
+)
 
 
 @dataclass
@@ -156,6 +164,7 @@ class Trainer:
         self.forward = compiled(self.parallel) if config.compile == "on" else self.parallel
         self.history, self.sums, self.progress = History(), Sums(), Progress()
         self.epoch, self.batches_done = 1, 0  # the epoch is counted from 1, the batches are those of this epoch
+        self._coming: Iterator[Batch] | None = None  # batches of the next epoch, already begun
         self._stopping = self._save_is_due = False  # what the signal and the clock say, agreed on by all processes
         self._saved_at = time.monotonic()
 
@@ -170,6 +179,8 @@ class Trainer:
             self._train_epoch()
             if self._stopping:
                 break
+            if self.epoch < self.config.epochs:  # its first batches are made while this epoch is judged
+                self._coming = self._begin(self.epoch + 1)
             debugger.evaluation_mode()
             evaluation = self._validate()
             if self._stopping:  # the validation was cut short and says nothing; it is done again after a resumption
@@ -183,14 +194,20 @@ class Trainer:
             _LOG.warning("SIGTERM: stopped in %s.", where)
         return self.history
 
+    def _begin(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        self.data.steps.epoch, self.data.steps.skip = epoch, skip
+        return iter(self.data.training)
+
     def _train_epoch(self) -> None:
         set_training_mode(self.model)
         batches = len(self.data.training)
         if self.batches_done == batches:
             return
-        self.data.steps.epoch, self.data.steps.skip = self.epoch, self.batches_done
+        if self._coming is None:
+            self._coming = self._begin(self.epoch, skip=self.batches_done)
+        coming, self._coming = self._coming, None
         before, started = self.sums.seconds, time.perf_counter()
-        for images, targets in self.data.training:
+        for images, targets in coming:
             updated = self._step(images, targets)
             self.batches_done += 1
             self.sums.seconds = before + time.perf_counter() - started

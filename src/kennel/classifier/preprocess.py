@@ -163,13 +163,22 @@ def crop_to_tensor(image: Image.Image, box: Box, preprocessing: Preprocessing) -
         uint8 tensor of shape (3, crop_px, crop_px), RGB, 0 to 255.
     """
     size = upright_size(image)
-    side_px = preprocessing.crop_px
-    scale = side_px / max(1.0, min(box[2] - box[0], box[3] - box[1]))
+    scale = preprocessing.crop_px / max(1.0, min(box[2] - box[0], box[3] - box[1]))
     rgb = decode(image, scale=min(1.0, scale))
     fx, fy = rgb.width / size[0], rgb.height / size[1]
-    scaled = (box[0] * fx, box[1] * fy, min(box[2] * fx, rgb.width), min(box[3] * fy, rgb.height))
-    square = rgb.resize((side_px, side_px), _RESAMPLING[preprocessing.interpolation], box=scaled)
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+    return scale_box(rgb, (box[0] * fx, box[1] * fy, box[2] * fx, box[3] * fy), preprocessing)
+
+
+def scale_box(rgb: Image.Image, box: Box, preprocessing: Preprocessing) -> torch.Tensor:
+    """Scale the part of a decoded image that `box` names to the network's square.
+
+    Returns:
+        uint8 tensor of shape (3, crop_px, crop_px), RGB, 0 to 255; a view of (crop_px, crop_px, 3).
+    """
+    side_px = preprocessing.crop_px
+    inside = (box[0], box[1], min(box[2], rgb.width), min(box[3], rgb.height))
+    square = rgb.resize((side_px, side_px), _RESAMPLING[preprocessing.interpolation], box=inside)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
 
 def evaluation_tensor(source: bytes | Path, preprocessing: Preprocessing) -> torch.Tensor:

@@ -16,7 +16,7 @@ from torch import nn
 
 from kennel.classifier import debugging, features, report
 from kennel.classifier.artifact import Meta, save_artifact
-from kennel.classifier.channels import Channels, check_batch, load_channels, load_data
+from kennel.classifier.channels import Channels, Epochs, check_batch, load_channels, load_data, plan_epochs
 from kennel.classifier.checkpoints import CheckpointFolder
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.contract import ContainerPaths
@@ -24,7 +24,7 @@ from kennel.classifier.distributed import World
 from kennel.classifier.errors import ConfigError, TrainingError
 from kennel.classifier.folder import read_labels
 from kennel.classifier.job import Job
-from kennel.classifier.loop import Data, History, Trainer
+from kennel.classifier.loop import History, Trainer
 from kennel.classifier.model import (
     build,
     check_train_layers,
@@ -59,17 +59,17 @@ def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> None:
     job = Job(config, paths, preprocessing, device, stop, world)
     channels = world.each_host_does(lambda: load_channels(config, paths))
     model = prepare_model(job, len(channels.train.classes))
-    history, data = train(job, model, channels)
+    history, epochs = train(job, model, channels)
     world.close()
     if world.is_first:
-        leave(job, model, channels, history, data)
+        leave(job, model, channels, history, epochs)
 
 
-def leave(job: Job, model: nn.Module, channels: Channels, history: History, data: Data) -> None:
+def leave(job: Job, model: nn.Module, channels: Channels, history: History, epochs: Epochs) -> None:
     """Write the artifact with the best weights, then judge it as it lies on disk."""
     if history.rows:
         put_back(model, history.best_state)
-    meta = describe(job, channels, data, history)
+    meta = describe(job, channels, epochs, history)
     save_artifact(job.paths.model_dir, model, meta)
     which = f"epoch {history.best_epoch} of {len(history.rows)}" if history.rows else "the last step, not validated"
     _LOG.info("Artifact: weights of %s, in %s", which, job.paths.model_dir)
@@ -79,11 +79,11 @@ def leave(job: Job, model: nn.Module, channels: Channels, history: History, data
     report.write(job.paths, history.rows, *judged, batch_size=job.evaluation_batch, workers=job.workers)
 
 
-def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Data]:
+def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epochs]:
     """Run the loop, from the newest checkpoint if there is one.
 
     Returns:
-        what the epochs gave, and the data that it ran on.
+        what the epochs gave, and what the epochs were made of.
     """
     config, world, device = job.config, job.world, job.device
     checkpoints = world.first_does(lambda: checkpoint_folder(config, job.paths))
@@ -93,17 +93,19 @@ def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Data
     # A measurement may come out differently each time: a resumed run keeps the choice that it began with.
     measured = Precision(**state["precision"]) if state else choose(model, blank, config, device)
     precision = world.first_does(lambda: measured)
+    _LOG.info("Device: %s, %d threads", device, torch.get_num_threads())
     _LOG.info("Precision: %s", precision)
     precision.place(model)
-    data, prepare = load_data(job, channels), job.prepare(precision)
-    trained: nn.Module = model
+    epochs, kept = plan_epochs(job, channels), None
     if config.train_layers == "head":
         try:
-            kept = features.keep(job, model, channels, data, precision)
+            kept = features.keep(job, model, channels, epochs, precision)
         except features.Stopped:
-            return stopped_early(state), data
-        if kept is not None:
-            (trained, data), prepare = kept, partial(torch.Tensor.to, device=device)
+            return stopped_early(state), epochs
+    if kept is None:
+        trained, data, prepare = model, load_data(job, channels, epochs), job.prepare(precision)
+    else:
+        (trained, data), prepare = kept, partial(torch.Tensor.to, device=device)
     if world.rank > 0:
         torch.manual_seed(config.seed + world.rank)  # dropout of its own; the first process goes on with its sequence
     trainer = Trainer(
@@ -126,7 +128,7 @@ def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Data
     debugger = debugging.attach(trained, losses, job.paths, choice=choice, steps_per_epoch=steps)
     history = trainer.fit(debugger)
     debugger.close()
-    return history, data
+    return history, epochs
 
 
 def put_back(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -224,7 +226,7 @@ def checkpoint_folder(config: TrainConfig, paths: ContainerPaths) -> CheckpointF
     return CheckpointFolder(paths.checkpoints_dir, keep=config.keep_checkpoints)
 
 
-def describe(job: Job, channels: Channels, data: Data, history: History) -> Meta:
+def describe(job: Job, channels: Channels, epochs: Epochs, history: History) -> Meta:
     """What the artifact says of itself, before the test images were seen."""
     return Meta(
         arch=job.config.arch,
@@ -234,11 +236,11 @@ def describe(job: Job, channels: Channels, data: Data, history: History) -> Meta
         hyperparameters=asdict(job.config),
         metrics={"best_epoch": history.best_epoch, **history.best},
         data={
-            "train_images": sum(data.class_counts),
+            "train_images": sum(epochs.class_counts),
             "validation_images": len(channels.validation),
             "test_images": len(channels.test) if channels.test else 0,
             "validation_source": channels.validation_source,
-            "fingerprint": data.identity["fingerprint"],
+            "fingerprint": epochs.identity["fingerprint"],
         },
         git_revision=git_revision(),
     )
