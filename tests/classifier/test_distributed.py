@@ -184,6 +184,19 @@ def test_two_processes_accumulate_and_clip_as_one_does(train: Train, uneven: Pat
     require_equal(alone, left_by(uneven))
 
 
+@pytest.mark.slow
+def test_class_weights_weigh_the_images_of_a_step_across_processes(train: Train, uneven: Path) -> None:  # noqa: F811
+    for number in range(3, 11):  # 12 images of one class and 4 of the other; steps of 6, 6 and 4
+        (uneven / f"input/data/train/red/{number:03}.jpg").unlink()
+    recipe = HEAD | {"batch_size": "6", "class_weights": "balanced"}
+    status, output = train(uneven, **recipe)
+    assert status == 0, output
+    alone = left_by(uneven)
+    shutil.rmtree(uneven / "model")
+    go(uneven, recipe | TWO)
+    require_equal(alone, left_by(uneven))
+
+
 # Dropout, batch statistics and a moving average: everything that every process has to get back.
 RESUMED = RUN | TWO
 

@@ -229,19 +229,20 @@ class Trainer:
         inputs, goal = self.prepare(images), wanted
         if self.mixing is not None:
             inputs, goal = self.mixing(inputs, wanted, self.steps_done)
+        share = self._share(goal)
         with self._exchange(is_last):
             with self.precision.autocast():
                 logits = self.forward(inputs)
             loss = self.loss(logits.float(), goal)
-            # Gradients are averaged over the processes, whose shares of a step may differ by an image.
-            self.scaler.scale(loss * (len(targets) * self.world.size / averaged)).backward()
+            # Gradients are averaged over the processes, whose shares of a step may differ.
+            self.scaler.scale(loss * (share * self.world.size / averaged)).backward()
         if is_last:
             self._update()
         late = self.world.is_first and time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes
         stops, lates, summed, hits = self.world.sums(
             bool(self.stop),
             late,
-            float(loss.detach()) * len(targets),  # waits for the GPU; once a step
+            float(loss.detach()) * share,  # waits for the GPU; once a step
             int((logits.detach().argmax(1) == wanted).sum()),
         )
         self._stopping, self._save_is_due = stops > 0, lates > 0
@@ -249,6 +250,14 @@ class Trainer:
         self.sums.loss += summed
         self.sums.hits += int(hits)
         return is_last
+
+    def _share(self, goal: torch.Tensor) -> float:
+        """Images of the step that this process's mean loss stands for: by their class weights, where there are any."""
+        weights = self.loss.weight
+        if weights is None or goal.is_floating_point() or self.world.size == 1:
+            return len(goal)
+        own = float(weights[goal].sum())
+        return self.data.steps.sizes[self.batches_done] * own / self.world.sums(own)[0]
 
     def _exchange(self, is_last: bool) -> AbstractContextManager[None]:
         """Around forward and backward: gradients travel between processes only for an update."""
