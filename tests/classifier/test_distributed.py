@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +39,34 @@ ALONE_ON_THIS_HOST = Hosts("localhost", ("localhost",))
 def start(job: Path, changes: dict[str, str], command: Sequence[str] = KENNEL) -> "subprocess.Popen[str]":
     """A job in processes of its own."""
     write_json(ContainerPaths(job).hyperparameters_file, QUICK | changes)
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*command, "train", "--base-dir", str(job)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+    _STARTED.append(process)
+    return process
+
+
+_STARTED: "list[subprocess.Popen[str]]" = []
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """A job that hangs, with all its processes."""
+    if process.poll() is None:
+        for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+            one.kill()
+        process.wait()
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_behind() -> Iterator[None]:
+    """Even when a test fails or runs into its time limit."""
+    yield
+    while _STARTED:
+        end(_STARTED.pop())
 
 
 def finish(process: "subprocess.Popen[str]", timeout_s: float = 240) -> tuple[int, str]:
@@ -53,20 +74,10 @@ def finish(process: "subprocess.Popen[str]", timeout_s: float = 240) -> tuple[in
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-            one.kill()
+        end(process)
         output, _ = process.communicate()
         pytest.fail(f"still running after {timeout_s} s: {output}")
     return process.returncode, output
-
-
-def finish_all(processes: "list[subprocess.Popen[str]]") -> list[tuple[int, str]]:
-    """The same for jobs that run beside each other; when one does not end, none is left."""
-    try:
-        return [finish(process) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
 
 
 def go(job: Path, changes: dict[str, str], command: Sequence[str] = KENNEL) -> str:
@@ -392,7 +403,7 @@ def test_two_hosts_with_a_part_of_the_images_each_train_together(hosts: list[Pat
         "checkpoints": "on",
         "checkpoint_minutes": "0",
     }
-    (status, first), (other_status, second) = finish_all([start(host, run) for host in hosts])
+    (status, first), (other_status, second) = map(finish, [start(host, run) for host in hosts])
     assert (status, other_status) == (0, 0), first + second
     assert "the hosts have 24, 18 images; an epoch takes 16 of each" in first
     assert first.count("epoch=2/2 ") == 1
@@ -423,7 +434,7 @@ def test_a_host_that_still_waits_for_the_other_ends_on_sigterm(hosts: list[Path]
 @pytest.mark.slow
 def test_a_problem_of_one_host_ends_both_and_is_told_by_that_host(hosts: list[Path]) -> None:
     (hosts[1] / "input/data/train/blue").rename(hosts[1] / "input/data/train/bleu")
-    (status, first), (other_status, second) = finish_all([start(host, {}) for host in hosts])
+    (status, first), (other_status, second) = map(finish, [start(host, {}) for host in hosts])
     assert (status, other_status) == (1, 1), first + second
     assert (first + second).count("error: ") == 1, first + second
     assert "bleu" in failure(hosts[1])
@@ -434,7 +445,7 @@ def test_a_problem_of_one_host_ends_both_and_is_told_by_that_host(hosts: list[Pa
 def test_hosts_with_different_images_in_a_whole_channel_are_refused(hosts: list[Path]) -> None:
     for host in hosts:
         write_json(ContainerPaths(host).input_data_config_file, {})
-    (status, first), (other_status, second) = finish_all([start(host, {}) for host in hosts])
+    (status, first), (other_status, second) = map(finish, [start(host, {}) for host in hosts])
     assert (status, other_status) == (1, 1), first + second
     assert "The hosts have different images in channel 'train'" in failure(hosts[0])
     assert (first + second).count("error: ") == 1, first + second
