@@ -6,7 +6,6 @@ Prints a JSON line an epoch: {"epoch": 1, "images_per_second": 40.2, "validation
 training part of the epoch only, as in Kennel's metrics.jsonl.
 """
 
-# ruff: noqa: T201 - a program whose result is what it prints
 from __future__ import annotations
 
 import argparse

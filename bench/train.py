@@ -8,7 +8,6 @@ they had more than 5 % of the processors is repeated (--retries), the least dist
 disturbed that was.
 """
 
-# ruff: noqa: T201 - a program whose result is what it prints
 from __future__ import annotations
 
 import argparse

@@ -269,6 +269,7 @@ def test_a_killed_process_ends_the_job_at_once_and_a_resumed_run_ends_the_same(j
     assert time.monotonic() - killed < 45
     assert status == 1
     assert f"Processes that failed: {rank} (exit status -9)" in output
+    assert f"Process {rank} was ended by SIGKILL. If nobody sent that, memory ran out" in failure(job)
     assert len(everyone) > 2
     require_ended(everyone)
     assert not (job / "model/model.safetensors").exists()

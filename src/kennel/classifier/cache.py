@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import mmap
-import multiprocessing
-from copy import copy
-from multiprocessing.sharedctypes import Synchronized
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.reduction import DupFd
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +25,7 @@ _ENTRY = np.dtype([("offset", np.int64), ("height", np.int32), ("width", np.int3
 class ImageCache:
     """8-bit RGB images by their number, as many as fit into a limit; the first ones stay.
 
-    Processes share it by inheritance (fork), never by sending it.
+    Processes share it by fork, or by being started with it (multiprocessing's spawn and forkserver).
     """
 
     def __init__(self, images: int, limit_bytes: int) -> None:
@@ -29,23 +33,35 @@ class ImageCache:
 
         Args:
             images: how many numbers there are.
-            limit_bytes: of pixels; must be more than 0.
+            limit_bytes: of pixels.
         """
-        # Anonymous shared memory: /dev/shm, which torch's shared tensors use, holds 64 MB in a container.
-        self._index = np.frombuffer(mmap.mmap(-1, max(1, images) * _ENTRY.itemsize), dtype=_ENTRY)
-        self._pixels = np.frombuffer(mmap.mmap(-1, limit_bytes), dtype=np.uint8)
-        self._used: Synchronized[int] = multiprocessing.Value("q", 0)
+        self._map(_shared_file(), max(1, images), max(1, limit_bytes), first=0)
+
+    def _map(self, file: int, images: int, limit_bytes: int, first: int) -> None:
+        self._file, self._images, self._limit_bytes, self._first = file, images, limit_bytes, first
+        begin = 8 + images * _ENTRY.itemsize
+        os.ftruncate(file, begin + limit_bytes)
+        memory = mmap.mmap(file, begin + limit_bytes)
+        self._used = np.frombuffer(memory, np.int64, 1)
+        self._index = np.frombuffer(memory, _ENTRY, images, offset=8)[first:]
+        self._pixels = np.frombuffer(memory, np.uint8, limit_bytes, offset=begin)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"file": DupFd(self._file), "sizes": (self._images, self._limit_bytes, self._first)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._map(state["file"].detach(), *state["sizes"])
 
     def part(self, first: int) -> ImageCache:
         """The same room, with the numbers from `first` on counted from 0."""
-        part = copy(self)
-        part._index = self._index[first:]
+        part = ImageCache.__new__(ImageCache)
+        part._map(self._file, self._images, self._limit_bytes, self._first + first)
         return part
 
     @property
     def used_bytes(self) -> int:
         """Bytes of pixels that are kept."""
-        return self._used.value
+        return int(self._used[0])
 
     def get(self, image: int) -> npt.NDArray[np.uint8] | None:
         """An image of shape (height, width, 3), or None where it is not kept; not to be written to."""
@@ -58,15 +74,31 @@ class ImageCache:
     def put(self, image: int, pixels: npt.NDArray[np.uint8]) -> None:
         """Keep an image of shape (height, width, 3), uint8, if there is room."""
         size = pixels.size
-        with self._used.get_lock():
-            offset = self._used.value
-            if offset + size > len(self._pixels):
+        with self._alone():
+            offset = int(self._used[0])
+            if offset + size > self._limit_bytes:
                 return
-            self._used.value = offset + size
+            self._used[0] = offset + size
         self._pixels[offset : offset + size] = pixels.reshape(-1)
         # The height last: it says that all the rest is there.
         self._index[image]["offset"], self._index[image]["width"] = offset, pixels.shape[1]
         self._index[image]["height"] = pixels.shape[0]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
+def _shared_file() -> int:
+    # Not /dev/shm, which torch's shared tensors use and which holds 64 MB in a container.
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("kennel-images")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def cache_for(images: int, choice: str, processes: int) -> ImageCache | None:
@@ -79,9 +111,6 @@ def cache_for(images: int, choice: str, processes: int) -> ImageCache | None:
     """
     if choice == "off":
         return None
-    if multiprocessing.get_start_method() != "fork":
-        _LOG.info("Decoded images: not kept (loader processes are not forked on this platform)")
-        return None
-    limit = int(available_bytes() * _MEMORY_SHARE / processes)
-    _LOG.info("Decoded images: kept in memory as they come, up to %.3g GB", limit / 1e9)
-    return ImageCache(images, max(1, limit))
+    limit_bytes = int(available_bytes() * _MEMORY_SHARE / processes)
+    _LOG.info("Decoded images: kept in memory as they come, up to %.3g GB", limit_bytes / 1e9)
+    return ImageCache(images, limit_bytes)

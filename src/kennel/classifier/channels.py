@@ -20,6 +20,7 @@ from kennel.classifier.loader import (
     EpochBatches,
     TrainingImages,
     available_cores,
+    begin,
     default_workers,
     evaluation_loader,
     order_for,
@@ -150,6 +151,9 @@ def load_data(job: Job, channels: Channels, epochs: Epochs) -> Data:
     )
     views = training_images(job, channels, cache)
     training = training_loader(views, epochs.steps, workers=job.workers, pin=job.pin)
+    if world.size > 1:
+        begin(validation)
+        begin(training)  # all forks here, none in the middle of the exchange of gradients
     return Data(training, epochs.steps, validation, epochs.class_counts, epochs.identity)
 
 

@@ -22,6 +22,8 @@ from kennel.classifier.contract import ContainerPaths
 _LOG = logging.getLogger(__name__)
 _LOSSES_PER_EPOCH = 20
 _REDUCTIONS_PER_EPOCH = 2  # a save of all reductions of ResNet18 is 0.1 MB; raw tensors would be 86 MB
+_STEPS_BETWEEN_REDUCTIONS = 25  # at least: a save takes up to half a step's time (bench/train.py, row smdebug)
+_IMAGES_REDUCED = 8  # of a batch; their activations tell as much as those of all, which would be most of the work
 
 
 class Debugger:
@@ -100,7 +102,7 @@ def _default_hook(smd: Any, paths: ContainerPaths, steps_per_epoch: int) -> Any:
     folder = paths.output_data_dir / "tensors"
     shutil.rmtree(folder, ignore_errors=True)  # smdebug refuses a folder that exists; this one is ours
     every_loss = max(1, steps_per_epoch // _LOSSES_PER_EPOCH)
-    every_reduction = max(1, steps_per_epoch // _REDUCTIONS_PER_EPOCH)
+    every_reduction = max(_STEPS_BETWEEN_REDUCTIONS, steps_per_epoch // _REDUCTIONS_PER_EPOCH)
     evaluation_off = smd.SaveConfigMode(save_interval=1, end_step=0)
     reductions = smd.SaveConfig(
         {
@@ -113,6 +115,10 @@ def _default_hook(smd: Any, paths: ContainerPaths, steps_per_epoch: int) -> Any:
         save_config=reductions,
         reduction_config=smd.ReductionConfig(reductions=["min", "max", "mean"], abs_reductions=["mean"], norms=["l2"]),
         include_collections=["losses", "gradients", "weights", "biases", "activations"],
+    )
+    reduction_of = hook._get_reduction_of_data
+    hook._get_reduction_of_data = lambda reduction, value, name, absolute: reduction_of(
+        reduction, value[:_IMAGES_REDUCED] if "_output_" in name else value, name, absolute
     )
     hook.get_collection("activations").include("relu_output|sigmoid_output|tanh_output")
     hook.get_collection("losses").save_config = smd.SaveConfig(

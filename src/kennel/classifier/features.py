@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from kennel.classifier.channels import Channels, Epochs, training_images
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.job import Job
-from kennel.classifier.loader import Batch, EpochBatches, evaluation_loader, view_loader
+from kennel.classifier.loader import Batch, EpochBatches, begin, evaluation_loader, view_loader
 from kennel.classifier.loop import Data
 from kennel.classifier.memory import available_bytes
 from kennel.classifier.model import head_parameters, set_training_mode
@@ -168,7 +168,7 @@ class Extractor:
         """
         self._model.eval()  # dropout in the head would use up random numbers that training is to have
         own: list[Batch] = []
-        for images, targets in batches:
+        for images, targets in begin(batches):
             own.append((self.logits_and_features(images)[1].cpu(), targets))
             if self._job.stop:
                 break

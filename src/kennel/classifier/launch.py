@@ -23,7 +23,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.contract import Hosts
-from kennel.classifier.errors import ConfigError
+from kennel.classifier.errors import ConfigError, TrainingError
 from kennel.classifier.loader import available_cores
 
 _LOG = logging.getLogger(__name__)
@@ -75,6 +75,9 @@ def launch(plan: Plan, arguments: Sequence[str]) -> int:
     Args:
         plan: the processes.
         arguments: of `python -m kennel.classifier`.
+
+    Raises:
+        TrainingError: one of the processes was killed.
     """
     names = plan.hosts.names
     _LOG.info("Processes: %d, on each of: %s", plan.processes, ", ".join(names))
@@ -86,6 +89,12 @@ def launch(plan: Plan, arguments: Sequence[str]) -> int:
     except ChildFailedError as error:
         ranks = ", ".join(f"{rank} (exit status {failure.exitcode})" for rank, failure in error.failures.items())
         _LOG.error("Processes that failed: %s.", ranks)
+        rank, first = error.get_first_failure()
+        if first.exitcode < 0:  # it could not say why; what the others say comes of its death
+            raise TrainingError(
+                f"Process {rank} was ended by {signal.Signals(-first.exitcode).name}. If nobody sent that, memory ran "
+                "out: lower batch_size, num_workers or processes."
+            ) from None
         return 1
     return 0
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
@@ -34,6 +36,7 @@ T = TypeVar("T")
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (N, 3, H, W) and int64 (N,)
 Key = tuple[int, ...]  # (epoch, image) or (epoch, image, number of the view)
 
+_REST_S = 0.3
 _RATIO = (3 / 4, 4 / 3)  # Szegedy et al. 2014, "Going deeper with convolutions", section 6: the usual random crop
 
 
@@ -247,6 +250,17 @@ def evaluation_loader(
     """Batches of centre crops in the folder's order; of several processes each gets every n-th batch."""
     batches = _chunks(range(len(folder)), batch_size)[rank::processes]
     return _loader(EvaluationImages(folder, preprocessing, cache), batches, workers, pin)
+
+
+def begin(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """A pass over a loader, whose processes are forked at the first one.
+
+    After each exchange gloo's threads let go of its tensors, for which they enter the interpreter; a fork at that
+    moment leaves the child a lock that nobody will ever release. Hence a pause, in which they come to rest.
+    """
+    if loader.num_workers > 0 and dist.is_initialized():
+        time.sleep(_REST_S)
+    return iter(loader)
 
 
 def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
