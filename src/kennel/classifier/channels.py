@@ -151,9 +151,11 @@ def load_data(job: Job, channels: Channels, epochs: Epochs) -> Data:
     )
     views = training_images(job, channels, cache)
     training = training_loader(views, epochs.steps, workers=job.workers, pin=job.pin)
-    if world.size > 1:
+    if job.workers > 0:
+        # All forks here, none in the middle of training: one would hang among the threads of an exchange, and alone it
+        # would make the next step copy every page that it writes to.
         begin(validation)
-        begin(training)  # all forks here, none in the middle of the exchange of gradients
+        begin(training)
     return Data(training, epochs.steps, validation, epochs.class_counts, epochs.identity)
 
 
