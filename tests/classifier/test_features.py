@@ -1,6 +1,8 @@
 """Head-only training on stored features is the training that it replaces."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from kennel.classifier.model import build, freeze, head_parameters
 from kennel.classifier.precision import Precision
 from kennel.classifier.preprocess import Preprocessing
 from kennel.classifier.stop import StopSignal
-from tests.classifier.test_train import Train, train  # noqa: F401 - train is a fixture
+from tests.classifier.test_train import Train, train, train_alone  # noqa: F401 - train is a fixture
 
 FP32 = Precision("fp32", False, "cpu", "as given")
 HEAD = {
@@ -150,3 +152,22 @@ def test_views_take_turns_and_a_repeated_draw_shows_the_next_one() -> None:
     repeated = values[targets == 3]
     assert len(repeated) > 1
     assert repeated.tolist() == [3.0, 7.0, 11.0, 3.0][: len(repeated)]
+
+
+READER = """
+import sys
+from smdebug import modes
+from smdebug.trials import create_trial
+trial = create_trial(sys.argv[1])
+names = set(trial.tensor_names())
+assert {'CrossEntropyLoss_output_0', 'gradient/ResNet_fc.weight', 'ResNet_fc.weight'} <= names, names
+assert not any('layer' in name for name in names), names
+assert len(trial.tensor('CrossEntropyLoss_output_0').steps(mode=modes.TRAIN)) == 9
+"""
+
+
+def test_the_debugger_sees_the_head_under_the_names_of_the_network(job: Path) -> None:
+    train_alone(job, **HEAD | {"debugger": "auto"})  # 24 images, 10 a step, 3 epochs
+    command = [sys.executable, "-c", READER, str(job / "output/data/tensors")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr

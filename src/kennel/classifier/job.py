@@ -50,6 +50,7 @@ class Job:
         """From the loader's uint8 images to the network's input."""
 
         def images_to_input(images: torch.Tensor) -> torch.Tensor:
-            return precision.arrange(normalise(images.to(self.device, non_blocking=True), self.preprocessing))
+            # Arranged first, while a pixel is a byte.
+            return normalise(precision.arrange(images.to(self.device, non_blocking=True)), self.preprocessing)
 
         return images_to_input

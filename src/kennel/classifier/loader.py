@@ -14,22 +14,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kennel.classifier.augment import augment
 from kennel.classifier.cache import ImageCache
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.folder import ImageFolder
 from kennel.classifier.preprocess import (
-    Box,
     Preprocessing,
     decode,
     evaluation_tensor,
     read_header,
-    scale_box,
+    scale_to_square,
 )
 
 T = TypeVar("T")
@@ -66,23 +65,25 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
         rng = np.random.default_rng((self._seed, *key))
-        photo = self._photo(key[1])
-        view = scale_box(photo, random_box(photo.size, self._min_crop_area, rng), self._preprocessing)
+        pixels = self._pixels(key[1])
+        left, upper, right, lower = random_box((pixels.shape[1], pixels.shape[0]), self._min_crop_area, rng)
+        view = scale_to_square(torch.from_numpy(pixels[upper:lower, left:right]), self._preprocessing)
         view = view.flip(2) if rng.random() < self._hflip else view
         return augment(view, self._augment, int(rng.integers(2**63))), self._folder.samples[key[1]].target
 
-    def _photo(self, index: int) -> Image.Image:
+    def _pixels(self, index: int) -> npt.NDArray[np.uint8]:
         """An image as large as its smallest crop needs it, whatever the crop, so that one decoding serves all."""
         kept = None if self._cache is None else self._cache.get(index)
         if kept is not None:
-            return Image.frombuffer("RGB", (kept.shape[1], kept.shape[0]), kept, "raw", "RGB", 0, 1)
+            return kept
         with read_header(self._folder.samples[index].path) as image:
             # The side of a crop of the least area and the longest shape.
             smallest = math.sqrt(self._min_crop_area * image.width * image.height * _RATIO[0])
             photo = decode(image, scale=min(1.0, self._preprocessing.crop_px / max(1.0, smallest)))
+        pixels = np.array(photo)
         if self._cache is not None:
-            self._cache.put(index, np.asarray(photo))
-        return photo
+            self._cache.put(index, pixels)
+        return pixels
 
 
 class EvaluationImages(Dataset[tuple[torch.Tensor, int]]):
@@ -98,10 +99,11 @@ class EvaluationImages(Dataset[tuple[torch.Tensor, int]]):
         sample = self._folder.samples[index]
         kept = None if self._cache is None else self._cache.get(index)
         if kept is not None:
-            return torch.from_numpy(kept).permute(2, 0, 1), sample.target
+            return torch.from_numpy(kept.reshape(3, *kept.shape[:2])), sample.target
         view = evaluation_tensor(sample.path, self._preprocessing)
         if self._cache is not None:
-            self._cache.put(index, view.permute(1, 2, 0).numpy())
+            side = self._preprocessing.crop_px
+            self._cache.put(index, view.numpy().reshape(side, side, 3))  # as it lies, not as an image
         return view, sample.target
 
 
@@ -192,19 +194,23 @@ class EpochBatches(Sampler[list[Key]]):
             yield keys[first : first + self._own[step]][self._rank :: self._processes]
 
 
-def random_box(size: tuple[int, int], min_area: float, rng: np.random.Generator) -> Box:
-    """A random part of an image: `min_area` to all of its area, 3:4 to 4:3, as torchvision's RandomResizedCrop."""
+def random_box(size: tuple[int, int], min_area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A random part of an image: `min_area` to all of its area, 3:4 to 4:3, as torchvision's RandomResizedCrop.
+
+    Returns:
+        left, upper, right and lower, in whole pixels.
+    """
     width, height = size
     for _ in range(10):
         area = width * height * rng.uniform(min_area, 1.0)
         ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
-        w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        w, h = max(1, round(math.sqrt(area * ratio))), max(1, round(math.sqrt(area / ratio)))
         if w <= width and h <= height:
-            left, upper = rng.uniform(0, width - w), rng.uniform(0, height - h)
-            return (left, upper, left + w, upper + h)
+            left, upper = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, upper, left + w, upper + h
     side = min(width, height)
-    left, upper = (width - side) / 2, (height - side) / 2
-    return (left, upper, left + side, upper + side)
+    left, upper = (width - side) // 2, (height - side) // 2
+    return left, upper, left + side, upper + side
 
 
 def available_cores() -> int:
@@ -267,18 +273,11 @@ def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[first : first + size] for first in range(0, len(items), size)]
 
 
-def _collate(samples: list[tuple[torch.Tensor, int]]) -> Batch:
-    """Put views of (H, W, 3) together as they lie in memory; turning each around would cost more than cutting it."""
-    images, targets = default_collate([(image.permute(1, 2, 0), target) for image, target in samples])
-    return images.permute(0, 3, 1, 2), targets
-
-
 def _loader(images: Dataset[Any], batches: Iterable[Sequence[Any]], workers: int, pin: bool) -> DataLoader[Batch]:
     return DataLoader(
         images,
         batch_sampler=batches,  # type: ignore[arg-type]  # any sequence is as good as a list
         num_workers=workers,
-        collate_fn=_collate,
         persistent_workers=workers > 0,
         pin_memory=pin,
         generator=torch.Generator(),  # a loader draws a seed at each start: not from the one that dropout uses

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import nn
 
 from kennel.classifier.errors import ConfigError, ImageError
 
@@ -163,22 +164,31 @@ def crop_to_tensor(image: Image.Image, box: Box, preprocessing: Preprocessing) -
         uint8 tensor of shape (3, crop_px, crop_px), RGB, 0 to 255.
     """
     size = upright_size(image)
-    scale = preprocessing.crop_px / max(1.0, min(box[2] - box[0], box[3] - box[1]))
+    side_px = preprocessing.crop_px
+    scale = side_px / max(1.0, min(box[2] - box[0], box[3] - box[1]))
     rgb = decode(image, scale=min(1.0, scale))
     fx, fy = rgb.width / size[0], rgb.height / size[1]
-    return scale_box(rgb, (box[0] * fx, box[1] * fy, box[2] * fx, box[3] * fy), preprocessing)
+    scaled = (box[0] * fx, box[1] * fy, min(box[2] * fx, rgb.width), min(box[3] * fy, rgb.height))
+    square = rgb.resize((side_px, side_px), _RESAMPLING[preprocessing.interpolation], box=scaled)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 
-def scale_box(rgb: Image.Image, box: Box, preprocessing: Preprocessing) -> torch.Tensor:
-    """Scale the part of a decoded image that `box` names to the network's square.
+def scale_to_square(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Scale a part of a photo to the network's square: torch's copy of Pillow's filters, at a third of their time.
+
+    For training alone; what is judged and served goes through `crop_to_tensor`.
+
+    Args:
+        pixels: uint8, shape (height, width, 3).
+        preprocessing: `crop_px` and `interpolation`; Lanczos, which torch does not have, becomes bicubic.
 
     Returns:
-        uint8 tensor of shape (3, crop_px, crop_px), RGB, 0 to 255; a view of (crop_px, crop_px, 3).
+        uint8 tensor of shape (3, crop_px, crop_px), RGB, 0 to 255.
     """
-    side_px = preprocessing.crop_px
-    inside = (box[0], box[1], min(box[2], rgb.width), min(box[3], rgb.height))
-    square = rgb.resize((side_px, side_px), _RESAMPLING[preprocessing.interpolation], box=inside)
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+    mode = {"lanczos": "bicubic"}.get(preprocessing.interpolation, preprocessing.interpolation)
+    size, smooth = (preprocessing.crop_px, preprocessing.crop_px), mode != "nearest"
+    photo = pixels.permute(2, 0, 1).unsqueeze(0)
+    return nn.functional.interpolate(photo, size=size, mode=mode, antialias=smooth)[0]
 
 
 def evaluation_tensor(source: bytes | Path, preprocessing: Preprocessing) -> torch.Tensor:
@@ -201,7 +211,7 @@ def normalise(batch: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor
         batch: uint8, shape (N, 3, H, W).
 
     Returns:
-        float32 of the same shape.
+        float32 of the same shape and memory layout.
     """
     mean = torch.tensor(preprocessing.mean, device=batch.device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=batch.device).view(1, 3, 1, 1)
