@@ -19,8 +19,8 @@ _MIB = 2**20
 _PHASES = {
     "scan of the images": r"^(Channel|Validation: )",
     "weights": r"^(Weights|Training \d+ of)",
-    "loaders": r"^Device",
     "precision measurement": r"^Precision: ",
+    "loaders": r"^(Loader|Decoded images): ",
     "debugger": r"^Debugger: ",
 }
 
