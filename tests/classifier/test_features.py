@@ -54,7 +54,9 @@ def trained(job: Path) -> nn.Module:
     return load_artifact(job / "model")[0]
 
 
-@pytest.mark.parametrize("arch", ["mobilenet_v3_small", "squeezenet1_1"])  # both have dropout in their heads
+@pytest.mark.parametrize(  # both have dropout in their heads
+    "arch", ["squeezenet1_1", pytest.param("mobilenet_v3_small", marks=pytest.mark.slow)]
+)
 def test_features_give_the_weights_that_recomputing_them_gives(train: Train, job: Path, arch: str) -> None:  # noqa: F811
     """With as many views as epochs every epoch has new ones, as when nothing is kept."""
     found = {}
@@ -71,6 +73,7 @@ def test_features_give_the_weights_that_recomputing_them_gives(train: Train, job
         assert kept["train_loss"] == pytest.approx(anew["train_loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_on_features_ends_with_the_same_bits(train: Train, job: Path) -> None:  # noqa: F811
     options = HEAD | {"arch": "mobilenet_v3_small", "feature_views": "2", "checkpoints": "on", "keep_checkpoints": "9"}
     assert train(job, **options)[0] == 0
@@ -106,10 +109,11 @@ def test_features_of_other_weights_resume_nothing(train: Train, job: Path) -> No
     [
         ("resnet18", "fc"),
         ("mobilenet_v2", "classifier.0"),  # a dropout, which stays alive
-        ("vgg11", "classifier.2"),  # from its first dropout on, over a layer that is frozen
+        # from its first dropout on, over a layer that is frozen
+        pytest.param("vgg11", "classifier.2", marks=pytest.mark.slow),
         ("convnext_tiny", "classifier.2"),
         ("squeezenet1_1", "classifier.0"),
-        ("vit_b_16", "heads.head"),
+        pytest.param("vit_b_16", "heads.head", marks=pytest.mark.slow),
         ("densenet121", "classifier"),
         ("efficientnet_b0", "classifier.0"),
     ],
@@ -166,6 +170,7 @@ assert len(trial.tensor('CrossEntropyLoss_output_0').steps(mode=modes.TRAIN)) ==
 """
 
 
+@pytest.mark.slow
 def test_the_debugger_sees_the_head_under_the_names_of_the_network(job: Path) -> None:
     train_alone(job, **HEAD | {"debugger": "auto"})  # 24 images, 10 a step, 3 epochs
     command = [sys.executable, "-c", READER, str(job / "output/data/tensors")]
