@@ -23,8 +23,9 @@ from kennel.classifier.contract import ContainerPaths
 from kennel.classifier.distributed import World
 from kennel.classifier.errors import ConfigError, TrainingError
 from kennel.classifier.folder import read_labels
+from kennel.classifier.history import History
 from kennel.classifier.job import Job
-from kennel.classifier.loop import History, Trainer
+from kennel.classifier.loop import Trainer
 from kennel.classifier.model import (
     build,
     check_train_layers,
