@@ -162,7 +162,7 @@ def test_without_one_part_of_the_state_a_resumed_run_ends_elsewhere(
     assert state is not None
     checkpoints(job)[0].unlink()
     if name == "rng":
-        state["rng"] = torch.Generator().manual_seed(1).get_state()
+        state["rng"] = [torch.Generator().manual_seed(1).get_state()]  # one a process
     elif name == "optimizer":
         state["optimizer"]["state"] = {}
     else:
