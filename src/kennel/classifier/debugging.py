@@ -22,7 +22,7 @@ from kennel.classifier.contract import ContainerPaths
 _LOG = logging.getLogger(__name__)
 _LOSSES_PER_EPOCH = 20
 _REDUCTIONS_PER_EPOCH = 2  # a save of all reductions of ResNet18 is 0.1 MB; raw tensors would be 86 MB
-_STEPS_BETWEEN_REDUCTIONS = 25  # at least: a save takes up to half a step's time (bench/train.py, row smdebug)
+_STEPS_BETWEEN_REDUCTIONS = 25  # at least; bench/train.py, row smdebug, shows what the default costs
 _IMAGES_REDUCED = 8  # of a batch; their activations tell as much as those of all, which would be most of the work
 
 
