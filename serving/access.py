@@ -77,9 +77,17 @@ class Exchange:
 class RequestLog:
     """ASGI middleware: every request gets an id, one line in the log, and its faults a traceback there."""
 
-    def __init__(self, app: ASGIApp, closing: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, closing: Callable[[], bool], observe: Callable[[str, int, float], None]) -> None:
+        """Wrap an application.
+
+        Args:
+            app: what answers.
+            closing: whether connections end with their answer.
+            observe: told route, status and seconds of every request.
+        """
         self.app = app
         self.closing = closing
+        self.observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. The application has answered before an exception arrives here."""
@@ -94,6 +102,9 @@ class RequestLog:
             logs.fault("fault", error, request_id=exchange.request_id)
         finally:
             self._write(scope, exchange)
+            # The matched route, not the path: names of models and typing errors would be endless series.
+            route = scope["route"].path if "route" in scope else "none"
+            self.observe(route, exchange.status, exchange.seconds)
 
     def _write(self, scope: Scope, exchange: Exchange) -> None:
         logs.event(

@@ -1,53 +1,41 @@
-"""The workers: threads of one computing thread each, and a bounded queue before them."""
+"""The workers: threads of one computing thread each, which share one queue."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from serving.errors import RequestError
-
-RETRY_AFTER_S = 1
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class WorkerPool:
-    """Runs one job a worker at a time. Decoding and the network release the interpreter lock, so threads are enough.
+    """Runs one job a worker at a time. Decoding and the network release the interpreter lock, so threads are enough."""
 
-    `admit` belongs to the event loop's thread alone, which is why its count needs no lock.
-    """
-
-    def __init__(self, workers: int, queue_size: int) -> None:
-        self.slots = workers + queue_size
-        self.admitted = 0
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._began: dict[int, float] = {}  # thread -> when it took its job
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="worker", initializer=_compute_on_one_thread)
-
-    @contextlib.contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold a slot for one request, from before its body is read: the slots bound the memory of bodies, too.
-
-        Raises:
-            RequestError: 503, every slot is taken.
-        """
-        if self.admitted >= self.slots:
-            raise RequestError(
-                503,
-                "queue_full",
-                f"All {self.slots} places for requests are taken. Try again after {RETRY_AFTER_S} s.",
-                {"Retry-After": str(RETRY_AFTER_S)},
-            )
-        self.admitted += 1
-        try:
-            yield
-        finally:
-            self.admitted -= 1
 
     def submit(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queue a job; cancelling its future takes it out of the queue as long as no worker has it."""
-        return self._executor.submit(job, *args, **kwargs)
+
+        def work() -> T:
+            own = threading.get_ident()
+            self._began[own] = time.monotonic()
+            try:
+                return job(*args, **kwargs)
+            finally:
+                del self._began[own]
+
+        return self._executor.submit(work)
+
+    def longest_s(self) -> float:
+        """How long the job that runs longest has been running; 0 when none does."""
+        return max((time.monotonic() - began for began in list(self._began.values())), default=0.0)
 
     def close(self) -> None:
         """Take no more jobs and drop the queued ones."""

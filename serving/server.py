@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
         self.service.stopping = True
         for server in self.servers:
             server.close()
-        reason = self.stop_signal or "the model cannot be served"
+        reason = self.stop_signal or str(self.service.failure)
         logs.event("stopping", reason=reason, requests_to_finish=len(self.server_state.tasks))
         await asyncio.sleep(LAST_CALL_S)
         await super().shutdown(sockets)
@@ -85,7 +85,9 @@ def run(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)  # a taken port is told before seconds go into the model
     logs.event(
         "start",
-        model_dir=settings.model_dir,
+        front=settings.front,
+        model_dir=settings.models_dir if settings.multi_model else settings.model_dir,
+        multi_model=settings.multi_model,
         workers=settings.workers,
         workers_reason=settings.workers_reason,
         queue_size=settings.queue_size,

@@ -1,100 +1,97 @@
-"""The model's life in the server: loading, ready, stopping."""
+"""The server's life behind its routes: loading, ready, stopping, and why it must end."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from serving import logs
+from serving.admission import RETRY_AFTER_S, Admission
+from serving.backend import Backend, Call, Reply
 from serving.errors import RequestError
-from serving.pool import RETRY_AFTER_S, WorkerPool
+from serving.models import Models
 from serving.settings import Settings
 
-if TYPE_CHECKING:
-    from serving.handler import ImageHandler
+ONLY = "model"  # the name of the model of a server that has one
 
 
-@dataclass
-class RequestContext:
-    """The handler's view of one request, in TorchServe's shape, and where it puts status and type of the answer."""
+def create_backend(settings: Settings) -> Backend:
+    """What the front that was chosen computes with; its modules are imported only then.
 
-    headers: Mapping[str, str] = field(default_factory=dict)  # names are compared without case
-    system_properties: Mapping[str, Any] = field(default_factory=dict)
-    status: int = 200
-    content_type: str = ""
+    Raises:
+        ConfigError: it needs packages or programs that are missing.
+    """
+    if settings.front == "mms":
+        from serving.mms_process import check_installed
 
-    def get_request_header(self, idx: int, key: str) -> str | None:  # noqa: ARG002 there is one request
-        """A header, or None."""
-        return self.headers.get(key)
+        check_installed()
+        from serving.mms import MmsBackend
 
-    def set_response_content_type(self, idx: int, value: str) -> None:  # noqa: ARG002
-        """Keep the answer's type."""
-        self.content_type = value
+        return MmsBackend(settings)
+    from serving.native import NativeBackend
 
-    def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:  # noqa: ARG002
-        """Keep the answer's status."""
-        self.status = code
+    return NativeBackend(settings)
 
 
 class Service:
-    """One model, its workers, and whether it can answer."""
+    """Models, those who compute for them, and whether they can answer."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.pool = WorkerPool(settings.workers, settings.queue_size)
-        self.failure: Exception | None = None
+        self.backend = create_backend(settings)
+        self.models = Models(self.backend, settings.models_dir, max_models=settings.max_models)
+        self.admission = Admission(settings.workers + settings.queue_size)
         self.stopping = False
-        self._handler: ImageHandler | None = None
+        self.ready = False
+        self._failure: Exception | None = None
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the server must end; None while it need not."""
+        return self._failure or self.backend.failure()
 
     async def load(self) -> None:
-        """Load the model and let every worker answer once; then the service is ready, or `failure` says why not."""
+        """Make ready: load the one model, or none yet on a multi-model endpoint. Else `failure` says why not."""
         start = time.perf_counter()
         try:
-            handler = await asyncio.wrap_future(self.pool.submit(self._load))
-            warm_ups = [self.pool.submit(handler.warm_up) for _ in range(self.settings.workers)]
-            await asyncio.gather(*map(asyncio.wrap_future, warm_ups))
+            await self.backend.start()
+            only = {} if self.settings.multi_model else await self.models.load(ONLY, self.settings.model_dir)
         except Exception as error:
-            self.failure = error
+            self._failure = error
             return
-        self._handler = handler
-        logs.event(
-            "ready",
-            model=handler.model_info(),
-            device=str(handler.predictor.device),
-            load_s=round(time.perf_counter() - start, 2),
-        )
+        self.ready = True
+        logs.event("ready", **only, load_s=round(time.perf_counter() - start, 2))
 
-    def _load(self) -> ImageHandler:
-        from serving.handler import ImageHandler  # imports torch: seconds, spent on a worker
+    async def answer(self, name: str, call: Call) -> Reply:
+        """Let a model answer.
 
-        handler = ImageHandler()
-        handler.initialize(RequestContext(system_properties={"model_dir": self.settings.model_dir}))
-        return handler
+        Raises:
+            RequestError: 404, there is no such model; 503, it cannot be brought into memory.
+        """
+        async with self.models.use(name):
+            return await self.backend.answer(name, call)
 
-    def ready_handler(self) -> ImageHandler:
-        """The handler.
+    def check_ready(self) -> None:
+        """Return when requests can be taken.
 
         Raises:
             RequestError: 503, the model is still loading.
         """
-        if self._handler is None:
+        if not self.ready:
             raise RequestError(
                 503,
                 "loading",
                 "The model is still loading. Ask /ping, and send again when it answers 200.",
                 {"Retry-After": str(RETRY_AFTER_S)},
             )
-        return self._handler
 
     def check_health(self) -> None:
         """Return when new requests are welcome.
 
         Raises:
-            RequestError: 503, loading or stopping.
+            RequestError: 503, loading, stopping, or a worker that does not come back.
         """
-        self.ready_handler()
+        self.check_ready()
         if self.stopping:
             raise RequestError(503, "stopping", "The server is stopping and finishes what it has accepted.")
+        if problem := self.backend.problem():
+            raise RequestError(503, "stuck", problem)

@@ -26,6 +26,7 @@ from torch import nn
 from kennel.classifier.artifact import Meta, save_artifact
 from kennel.classifier.model import build
 from kennel.classifier.preprocess import Preprocessing
+from serving.errors import RequestError
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("001.Brick", "002.Grass", "003.Gravel", "004.Sand", "005.Bark", "006.Slate", "007.Moss")
@@ -63,8 +64,30 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def npy(array: np.ndarray, **options: object) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+class Boom:
+    """Fails the test when somebody unpickles it."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was run",))
+
+
 def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def refused(status: int, code: str, action: object, *arguments: object) -> str:
+    assert callable(action)
+    with pytest.raises(RequestError) as caught:
+        action(*arguments)
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert caught.value.sentence.endswith((".", "?")), "a refusal is a sentence"
+    return caught.value.sentence
 
 
 class Server:

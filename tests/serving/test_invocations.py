@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import io
 import json
 import os
@@ -14,13 +16,16 @@ import zlib
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
 from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES
-from tests.serving.serving_harness import CLASSES, b64, encoded, same_ranking, scene
+from tests.serving.serving_harness import CLASSES, Boom, b64, encoded, npy, same_ranking, scene
 
-JPEG, PNG, JSON = ({"Content-Type": name} for name in ("image/jpeg", "image/png", "application/json"))
+TYPES = ("image/jpeg", "image/png", "application/json", "application/x-npy", "application/jsonlines")
+JPEG, PNG, JSON, NPY, LINES = ({"Content-Type": name} for name in TYPES)
+ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 
 def bomb() -> bytes:
@@ -90,6 +95,71 @@ def test_one_photo_as_jpeg_png_and_json_gets_equal_answers(client):
         assert answer["model"] == answers[0]["model"]
 
 
+def test_pixels_forms_and_lines_get_the_answers_of_the_encoded_photo(client):
+    jpeg = encoded(scene(21, 130, 120), "JPEG", quality=92)
+    pixels = np.asarray(Image.open(io.BytesIO(jpeg)))
+    wanted = predict(client, jpeg, JPEG)["predictions"]
+    assert same_ranking(predict(client, npy(pixels), NPY)["predictions"], wanted, 1e-6)
+    lists = [
+        predict(client, npy(np.stack([pixels, pixels])), NPY)["predictions"],
+        client.post("/invocations", files=[("a", ("1.jpg", jpeg)), ("b", ("2.jpg", jpeg))]).json()["predictions"],
+    ]
+    lines = client.post("/invocations", content=f'{{"image": "{b64(jpeg)}"}}\n"{b64(jpeg)}"\n', headers=LINES)
+    assert lines.headers["Content-Type"] == "application/jsonlines"
+    lists.append([json.loads(line)["predictions"] for line in lines.text.splitlines()])
+    for found in lists:
+        assert len(found) == 2
+        assert all(same_ranking(ranking, wanted, 1e-5) for ranking in found)
+
+
+def test_csv_holds_what_json_holds(client, photos):
+    wanted = predict(client, photos["jpeg"], JPEG)["predictions"]
+    answer = client.post("/invocations", content=photos["jpeg"], headers={**JPEG, "Accept": "text/csv"})
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    [row] = csv.reader(io.StringIO(answer.text))
+    assert row[0::2] == [one["class"] for one in wanted]
+    assert [float(field) for field in row[1::2]] == [one["probability"] for one in wanted]
+
+
+def test_a_refused_image_of_a_list_is_reported_in_its_place_on_request(client, photos):
+    body = json.dumps([b64(photos["jpeg"]), "eA==", "%%", b64(photos["grey"])]).encode()
+    found = predict(client, body, JSON, report_errors="true")["predictions"]
+    assert [one["code"] for one in found[1:3]] == ["invalid_image", "invalid_base64"]
+    assert same_ranking(found[3], predict(client, photos["grey"], {})["predictions"], 1e-5)
+
+
+def test_a_heat_map_and_timings_come_on_request(client, photos):
+    answer = predict(client, photos["jpeg"], {**JPEG, ATTRIBUTES: "explain=true"}, timings="1")
+    png = base64.b64decode(answer["heat_map"])
+    picture = Image.open(io.BytesIO(png))
+    assert (picture.format, picture.size) == ("PNG", (64, 64))
+    assert len(png) < 30_000
+    assert set(answer["timings_ms"]) == {"queue", "decode", "forward", "explain"}
+    assert all(0 <= value < 10_000 for value in answer["timings_ms"].values())
+    assert set(predict(client, photos["jpeg"], JPEG)) == {"predictions", "model"}
+
+
+def test_batch_transform_is_told_what_it_may_send(client):
+    assert client.get("/execution-parameters").json() == {
+        "MaxConcurrentTransforms": 2, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 6}  # fmt: skip
+
+
+def test_prometheus_finds_counts_by_route_and_status(client, photos):
+    def count(text: str) -> float:
+        line = 'kennel_requests_total{route="/invocations",status="200"} '
+        return next((float(one.removeprefix(line)) for one in text.splitlines() if one.startswith(line)), 0.0)
+
+    before = count(client.get("/metrics").text)
+    predict(client, photos["jpeg"], JPEG)
+    client.get("/nothing/here")
+    answer = client.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    assert count(answer.text) == before + 1
+    assert "kennel_ready 1.0" in answer.text
+    assert 'route="none",status="404"' in answer.text
+    assert "process_resident_memory_bytes" in answer.text
+
+
 def test_the_model_is_named_in_the_answer(client, predictor, photos):
     model = predict(client, photos["jpeg"], JPEG)["model"]
     assert model == {"arch": "resnet18", "weights_sha256": predictor.meta.weights_sha256[:12], "classes": len(CLASSES)}
@@ -129,7 +199,14 @@ BAD = {
     "curl's default type": (
         JPEG_BYTES, {"Content-Type": "application/x-www-form-urlencoded"}, 415, "unsupported_type", "image/jpeg"),
     "compressed": (JPEG_BYTES, {**JPEG, "Content-Encoding": "gzip"}, 415, "unsupported_encoding", "gzip"),
-    "another answer type": (JPEG_BYTES, {**JPEG, "Accept": "text/csv"}, 406, "not_acceptable", "application/json"),
+    "another answer type": (JPEG_BYTES, {**JPEG, "Accept": "text/html"}, 406, "not_acceptable", "application/json"),
+    "pickle": (npy(np.array([Boom()], dtype=object), allow_pickle=True), NPY, 400, "invalid_npy", "only pickle"),
+    "NaN": (npy(np.full((9, 9, 3), np.nan)), NPY, 400, "invalid_npy", "float64"),
+    "wrong shape": (npy(np.zeros((3, 9, 9), np.uint8)), NPY, 400, "invalid_npy", "(3, 9, 9)"),
+    "no form": (b"--", {"Content-Type": "multipart/form-data"}, 400, "invalid_form", "boundary"),
+    "one bad line": (f'"{b64(JPEG_BYTES)}"\n"eA=="\n'.encode(), LINES, 400, "invalid_image", "Image 1 of the list"),
+    "a heat map in CSV": (
+        JPEG_BYTES, {**JPEG, "Accept": "text/csv", ATTRIBUTES: "explain=1"}, 406, "not_acceptable", "heat map"),
     "over the limit": (bytes(PAYLOAD_LIMIT_BYTES + 1), JPEG, 413, "body_too_large", str(PAYLOAD_LIMIT_BYTES)),
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The artifact: weights and everything needed to use them, with no second definition anywhere.
 
-A folder of two files, which SageMaker packs into model.tar.gz: `model.safetensors` and `meta.json`.
+A folder that SageMaker packs into model.tar.gz: `model.safetensors` and `meta.json`, beside them the probe images.
 """
 
 from __future__ import annotations

@@ -108,6 +108,13 @@ class ContainerPaths:
         return self.base / "model"
 
     @property
+    def models_dir(self) -> Path:
+        """Where a multi-model endpoint unpacks its models, each to `NAME/model` (developer guide, "Custom Containers
+        Contract for Multi-Model Endpoints").
+        """
+        return self.base / "models"
+
+    @property
     def output_data_dir(self) -> Path:
         """What becomes output.tar.gz."""
         return self.base / "output/data"

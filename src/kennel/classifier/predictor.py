@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kennel.classifier.artifact import Meta, load_artifact
-from kennel.classifier.preprocess import evaluation_tensor, normalise
+from kennel.classifier.preprocess import Source, evaluation_tensor, normalise
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Predictor:
         model, meta = load_artifact(folder)
         return cls(model.to(device), meta, device)
 
-    def tensor(self, source: bytes | Path) -> torch.Tensor:
+    def tensor(self, source: Source) -> torch.Tensor:
         """The network's view of a photo: uint8, shape (3, crop_px, crop_px). Raises ImageError."""
         return evaluation_tensor(source, self.meta.preprocessing)
 

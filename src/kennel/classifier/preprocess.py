@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import nn
 
@@ -36,6 +37,7 @@ _RESAMPLING = {
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, struct.error, zlib.error)
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower in pixels
+Source = bytes | Path | NDArray[np.uint8]  # an encoded image, its file, or pixels of shape (H, W, 1, 3 or 4)
 Image.init()  # registers every format; without it `formats` may name one that is not known yet
 Image.MAX_IMAGE_PIXELS = None  # `read_header` refuses by MAX_PIXELS before a pixel is decoded, without a warning
 
@@ -77,12 +79,14 @@ class Preprocessing:
         return asdict(self)
 
 
-def read_header(source: bytes | Path) -> Image.Image:
+def read_header(source: Source) -> Image.Image:
     """Open an image without decoding it; its size and format are known afterwards.
 
     Raises:
         ImageError: not an image, of a format that is not taken, or of more than MAX_PIXELS pixels.
     """
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(np.ascontiguousarray(source[:, :, 0] if source.shape[2] == 1 else source))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # broken metadata is no reason to refuse good pixels
@@ -191,7 +195,7 @@ def scale_to_square(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch
     return nn.functional.interpolate(photo, size=size, mode=mode, antialias=smooth)[0]
 
 
-def evaluation_tensor(source: bytes | Path, preprocessing: Preprocessing) -> torch.Tensor:
+def evaluation_tensor(source: Source, preprocessing: Preprocessing) -> torch.Tensor:
     """The network's view of a photo when nothing is random.
 
     Returns:

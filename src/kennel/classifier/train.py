@@ -35,7 +35,9 @@ from kennel.classifier.model import (
     load_backbone,
 )
 from kennel.classifier.precision import Precision, choose
+from kennel.classifier.predictor import Predictor
 from kennel.classifier.preprocess import Preprocessing
+from kennel.classifier.probes import choose_probes, save_probes
 from kennel.classifier.recipe import count_trainable
 from kennel.classifier.revision import git_revision
 from kennel.classifier.stop import StopSignal
@@ -72,6 +74,8 @@ def leave(job: Job, model: nn.Module, channels: Channels, history: History, epoc
         put_back(model, history.best_state)
     meta = describe(job, channels, epochs, history)
     save_artifact(job.paths.model_dir, model, meta)
+    predictor = Predictor.load(job.paths.model_dir)
+    save_probes(job.paths.model_dir, choose_probes(predictor, channels.validation))
     which = f"epoch {history.best_epoch} of {len(history.rows)}" if history.rows else "the last step, not validated"
     _LOG.info("Artifact: weights of %s, in %s", which, job.paths.model_dir)
     if history.stopped:

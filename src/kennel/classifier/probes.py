@@ -1,0 +1,60 @@
+"""Probe images: a few photos in the artifact, on which another engine than torch is held against torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from kennel.classifier.contract import atomic_write
+from kennel.classifier.errors import ArtifactError
+from kennel.classifier.folder import ImageFolder
+from kennel.classifier.predictor import Predictor
+
+FILE = "probes.safetensors"
+PROBES = 8  # 1.2 MB at 224 px
+CANDIDATES = 32
+MARGIN = 0.2  # between the two most probable classes: at a tie a label says nothing of an engine
+
+
+def choose_probes(predictor: Predictor, folder: ImageFolder) -> torch.Tensor:
+    """Images from all over a channel about which the network is least sure without being undecided.
+
+    Those move most when an engine computes differently. Where there are not enough of them, surer or less sure ones
+    fill up.
+
+    Returns:
+        uint8, shape (N, 3, crop_px, crop_px), N at most 8.
+    """
+    step = max(1, len(folder) // CANDIDATES)
+    images = torch.stack([predictor.tensor(one.path) for one in folder.samples[::step][:CANDIDATES]])
+    best = torch.cat([predictor.probabilities(part).topk(2).values for part in torch.split(images, PROBES)])
+    margin = best[:, 0] - best[:, 1]
+    order = torch.where(margin >= MARGIN, margin, 2 - margin).argsort()  # the undecided ones last
+    return images[order[:PROBES]]
+
+
+def save_probes(folder: Path, images: torch.Tensor) -> None:
+    """Write probe images: uint8, shape (N, 3, crop_px, crop_px)."""
+    with atomic_write(folder / FILE) as file:
+        file.write(safetensors.torch.save({"images": images.contiguous()}))
+
+
+def read_probes(folder: Path) -> torch.Tensor | None:
+    """The probe images, uint8, shape (N, 3, crop_px, crop_px); None when the artifact has none.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        images = safetensors.torch.load(path.read_bytes())["images"]
+    except (OSError, KeyError, safetensors.SafetensorError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}. Unpack model.tar.gz again.") from error
+    if images.dtype != torch.uint8 or images.dim() != 4 or not len(images):
+        raise ArtifactError(f"{path} is damaged: it holds {images.dtype} of shape {tuple(images.shape)}.")
+    return images
