@@ -47,6 +47,15 @@ class Row:
         return f"| {self.name} | {self.what} | {measured} | {self.target} | {self.detail} |"
 
 
+def show(head: dict[str, str], rows: list[Row]) -> None:
+    """Print the header and the table."""
+    print("\n".join(f"- {name}: {text}" for name, text in head.items()))
+    print(
+        "\n| measurement | what | median | range | n | others | target | numbers |\n|---|---|---|---|---|---|---|---|"
+    )
+    print("\n".join(row.markdown() for row in rows))
+
+
 class Bench:
     """The measurements; trainings that several rows need are run once."""
 

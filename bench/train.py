@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench import machine, photos
 from bench.jobs import Jobs
-from bench.rows import NAMES, Bench, Row
+from bench.rows import NAMES, Bench, show
 
 _EXAMPLE = """\
 example:
@@ -78,15 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="write the table here, too")
     parser.add_argument("--retries", type=int, default=2, help="how often a disturbed training is repeated (default 2)")
     return parser
-
-
-def show(head: dict[str, str], rows: list[Row]) -> None:
-    """Print the header and the table."""
-    print("\n".join(f"- {name}: {text}" for name, text in head.items()))
-    print(
-        "\n| measurement | what | median | range | n | others | target | numbers |\n|---|---|---|---|---|---|---|---|"
-    )
-    print("\n".join(row.markdown() for row in rows))
 
 
 if __name__ == "__main__":
