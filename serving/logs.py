@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +40,13 @@ def configure() -> None:
 def event(name: str, **fields: Any) -> None:
     """Log what happened."""
     _log.info(name, extra={"fields": fields})
+
+
+def relay(line: Mapping[str, Any]) -> None:
+    """Log a line that another process of ours wrote in this format, or in part of it."""
+    fields = {name: value for name, value in line.items() if name not in ("time", "level", "event")}
+    level = logging.getLevelNamesMapping().get(str(line.get("level")).upper(), logging.INFO)
+    _log.log(level, str(line.get("event")), extra={"fields": fields})
 
 
 def fault(name: str, error: BaseException, **fields: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from kennel.classifier.memory import available_bytes
 from serving import logs
 from serving.admission import RETRY_AFTER_S, Admission
 from serving.backend import Backend, Call, Reply
@@ -12,6 +13,7 @@ from serving.models import Models
 from serving.settings import Settings
 
 ONLY = "model"  # the name of the model of a server that has one
+_PROCESS_BYTES = 400 * 1024 * 1024  # multi-model-server starts a Python with torch for every model, beside its weights
 
 
 def create_backend(settings: Settings) -> Backend:
@@ -38,11 +40,17 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.backend = create_backend(settings)
-        self.models = Models(self.backend, settings.models_dir, max_models=settings.max_models)
+        self.models = Models(
+            self.backend, settings.models_dir, max_models=settings.max_models, free_bytes=self._free_bytes
+        )
         self.admission = Admission(settings.workers + settings.queue_size)
         self.stopping = False
         self.ready = False
         self._failure: Exception | None = None
+
+    def _free_bytes(self) -> int:
+        per_process = self.settings.front == "mms" and self.settings.multi_model
+        return max(0, available_bytes() - (_PROCESS_BYTES if per_process else 0))
 
     @property
     def failure(self) -> Exception | None:
