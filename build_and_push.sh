@@ -15,9 +15,11 @@ The tag is 12 digits of the revision; '-dirty-' and a hash of the tree's content
 '-with-' and a hash of the options where they change what is in the image.
 
 what to build
-  --only train|serve        one of the two
+  --only TARGET             train, serve, or serve-mms, which is built only where it is asked for
   --train-name NAME         repository of the train image (default: kennel-train)
   --serve-name NAME         repository of the serve image (default: kennel-serve)
+  --serve-mms-name NAME     repository of the serve image with multi-model-server and a Java runtime
+                            (default: kennel-serve-mms)
   --base-image IMAGE        instead of the Dockerfile's CUDA base, such as the one docker/make_base_image.sh makes
   --platform PLATFORM       default: linux/amd64, which is what SageMaker's instances run
   --pretrained-url URL      bake first weights into the train image, for jobs without a network
@@ -43,6 +45,7 @@ examples:
   ./build_and_push.sh --no-push
   ./build_and_push.sh --region eu-central-1
   ./build_and_push.sh --registry 127.0.0.1:5000 --only serve
+  ./build_and_push.sh --no-push --only serve-mms
 HELP
 }
 
@@ -57,7 +60,7 @@ parse() {
     only='' platform=linux/amd64 base_image=${BASE_IMAGE:-} push=true registry='' region='' check=''
     pretrained_url='' pretrained_sha256='' pretrained_arch=resnet18
     # shellcheck disable=SC2034 # read by way of ${!name}
-    train_name=kennel-train serve_name=kennel-serve
+    train_name=kennel-train serve_name=kennel-serve serve_mms_name=kennel-serve-mms
     while (($#)); do
         case $1 in
             -h | --help)
@@ -69,8 +72,8 @@ parse() {
                 shift
                 continue
                 ;;
-            --only | --train-name | --serve-name | --base-image | --platform | --pretrained-url | --pretrained-sha256 | \
-                --pretrained-arch | --registry | --region | --check)
+            --only | --train-name | --serve-name | --serve-mms-name | --base-image | --platform | --pretrained-url | \
+                --pretrained-sha256 | --pretrained-arch | --registry | --region | --check)
                 [[ -n ${2:-} ]] || die "$1 needs a value. See ./build_and_push.sh --help."
                 ;;
             *) die "unknown argument '$1'. See ./build_and_push.sh --help." ;;
@@ -79,7 +82,10 @@ parse() {
         printf -v "${variable//-/_}" %s "$2"
         shift 2
     done
-    [[ -z $only || $only == train || $only == serve ]] || die "--only has value '$only'. Give train or serve."
+    case $only in
+        '' | train | serve | serve-mms) ;;
+        *) die "--only has value '$only'. Give train, serve or serve-mms." ;;
+    esac
     if [[ -n $pretrained_url && -z $pretrained_sha256 ]] || [[ -z $pretrained_url && -n $pretrained_sha256 ]]; then
         die "--pretrained-url and --pretrained-sha256 belong together. Give both or none."
     fi
@@ -266,10 +272,10 @@ main() {
         open_ecr # before the build: a missing login shows now, not after minutes
     fi
 
-    local names=() target name
-    for target in train serve; do
-        [[ -z $only || $only == "$target" ]] || continue
-        name=${target}_name
+    local names=() targets=(train serve) target name
+    [[ -z $only ]] || targets=("$only")
+    for target in "${targets[@]}"; do
+        name=${target//-/_}_name
         build "$target" "${!name}"
         names+=("${!name}")
     done

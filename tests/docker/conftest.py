@@ -112,6 +112,15 @@ def serve_image(images: dict[str, str]) -> str:
     return images["serve"]
 
 
+@pytest.fixture(scope="session")
+def serve_mms_image(images: dict[str, str], tree: Path, base_image: str) -> str:  # noqa: ARG001 - the layers below
+    """Name of the image with multi-model-server."""
+    done = build_and_push(tree, "--no-push", "--only", "serve-mms", "--base-image", base_image)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [name] = digests(done.stdout)
+    return name
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

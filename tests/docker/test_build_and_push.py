@@ -156,6 +156,14 @@ def test_options_that_change_the_image_change_its_tag(run: Run) -> None:
     assert tag(run("--no-push", "--only", "serve", "--serve-name", "mine")) == plain
 
 
+def test_the_image_with_java_is_built_only_where_it_is_asked_for(run: Run) -> None:
+    assert not any("mms" in build for build in run("--no-push").builds)
+    done = run("--no-push", "--only", "serve-mms", "--serve-mms-name", "mine")
+    (build,) = done.builds
+    assert "--target serve-mms " in build
+    assert done.stdout.startswith("mine:")
+
+
 def test_buildx_makes_neither_provenance_nor_an_oci_image(run: Run) -> None:
     builds = run("--no-push").builds
     assert len(builds) == 2
@@ -197,7 +205,7 @@ def test_source_label_has_neither_credentials_nor_paths(run: Run, tree: Path, re
     [
         (["--no-psuh"], "unknown argument '--no-psuh'"),
         (["--only"], "--only needs a value"),
-        (["--only", "both"], "--only has value 'both'. Give train or serve."),
+        (["--only", "both"], "--only has value 'both'. Give train, serve or serve-mms."),
         (["--pretrained-url", "https://example.com/w.pth"], "belong together"),
         (["--pretrained-url", "u", "--pretrained-sha256", "abc"], "has value 'abc'. Give 64 hexadecimal digits"),
         (["--no-push", "--registry", "h"], "exclude each other"),
