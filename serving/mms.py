@@ -241,7 +241,7 @@ def _client(address: Path) -> httpx.AsyncClient:
 
 async def _listens(client: httpx.AsyncClient) -> bool:
     try:
-        await client.get("/ping")
+        await client.get("/ping", timeout=5)
     except httpx.TransportError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -230,7 +231,8 @@ class MmsProcess:
     def close(self) -> None:
         """Kill all of it at once and delete the folder."""
         if self._guard is not None:
-            os.killpg(self._guard.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # all of it is dead: Linux, macOS
+                os.killpg(self._guard.pid, signal.SIGKILL)
             for process in (self._guard, self._java):
                 if process is not None:
                     process.wait()
