@@ -83,7 +83,8 @@ tar -xzf "$out/model.tar.gz" -C "$out/unpacked"
 ls -l "$out/model.tar.gz" >&2
 
 say "== serve"
-"$here/serve_local.sh" "$out/unpacked" --port "$port" --name "$container"
+# In float32, as the trainer judged: then the two differ by rounding alone.
+"$here/serve_local.sh" "$out/unpacked" --port "$port" --name "$container" --env KENNEL_PRECISION=fp32
 
 say "== predict"
 # Read to the end: `sort | head` would now and then end this script by SIGPIPE.

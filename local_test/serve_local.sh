@@ -9,6 +9,7 @@
 #   --name NAME         name of the container; with it the script returns when /ping says 200 and leaves it running
 #   --memory SIZE       passed on to docker run, for example --memory 2g
 #   --gpus LIST         passed on to docker run, for example --gpus all
+#   --env NAME=VALUE    passed on to docker run, for example --env KENNEL_ENGINE=openvino; may be given again
 #
 # Example:
 #   local_test/serve_local.sh build/local/model --port 9000
@@ -22,7 +23,7 @@ name=
 run_options=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --port | --image | --name | --memory | --gpus)
+    --port | --image | --name | --memory | --gpus | --env)
         [ -n "${2:-}" ] || die "$1 needs a value."
         case $1 in
         --port) port=$2 ;;

@@ -35,6 +35,7 @@ def configure() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its start and stop lines say less than ours
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a damaged form is its sender's to read about
 
 
 def event(name: str, **fields: Any) -> None:

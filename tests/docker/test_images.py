@@ -85,6 +85,7 @@ def test_labels_say_what_it_was_built_from(image: str) -> None:
 def test_serve_image_lets_sagemaker_choose_the_port(serve_image: str) -> None:
     config = inspect(serve_image)["Config"]
     assert config["Labels"]["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
+    assert config["Labels"]["com.amazonaws.sagemaker.capabilities.multi-models"] == "true"
     assert config["ExposedPorts"] == {"8080/tcp": {}}
 
 

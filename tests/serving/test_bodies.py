@@ -115,6 +115,7 @@ def test_an_npy_array_of_four_dimensions_is_a_list_of_pictures():
         (npy(np.zeros((4, 5, 3), dtype=np.uint8)) + b"x", "has 60 bytes; 61 were sent"),
         (npy(np.zeros((4, 5, 3), dtype=np.uint8)).replace(b"(4, 5, 3), }", b"(9**99999,)}"), "no npy file"),
         (npy(np.zeros((4, 5, 3), dtype=np.uint8)).replace(b"\x01\x00v", b"\x03\x00v"), "version (3, 0)"),
+        (npy(np.zeros((4, 5, 3), dtype=np.uint8)).replace(b"(4, 5, 3)", b"(4L,((((3"), "no npy file"),
         (b"\x80\x04cos\nsystem\n", "no npy file"),
         (b"PK\x03\x04 an npz archive", "no npy file"),
         (b"\x93NUMPY", "no npy file"),
