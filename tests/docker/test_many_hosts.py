@@ -134,7 +134,11 @@ def test_two_containers_train_together_to_the_numbers_of_one(start: Start) -> No
     assert "Processes: 1, on each of: algo-1, algo-2" in first.log
     assert first.log.count("epoch=2/2 ") == 1
     assert "epoch=" not in second.log
-    assert {entry.name for entry in (first.base / "model").iterdir()} == {"model.safetensors", "meta.json", "probes.safetensors"}
+    assert {entry.name for entry in (first.base / "model").iterdir()} == {
+        "model.safetensors",
+        "meta.json",
+        "probes.safetensors",
+    }
     assert not list((second.base / "model").iterdir())
     assert not (second.base / "output/failure").exists()
     (alone,) = start(["algo-1"])
