@@ -1,10 +1,8 @@
-"""The images, built once a session by the script that people run, and a registry of our own on loopback."""
+"""A registry of our own on loopback, and a stand-in for AWS."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import shutil
 import socket
 import subprocess
@@ -15,110 +13,14 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bcrypt
 import pytest
 
-ROOT = Path(__file__).parents[2]
-REQUIRE = "KENNEL_REQUIRE_DOCKER"  # set to 1 where a missing docker must fail: in CI
+from tests.images import docker, unavailable
+
 ACCOUNT = "123456789012"  # moto's
 ECR_PASSWORD = f"{ACCOUNT}-auth-token"  # what moto's GetAuthorizationToken gives to the user AWS
-
-
-def docker(*arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run docker; a failure shows what it said."""
-    done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True, **options)
-    assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}{done.stderr}"
-    return done
-
-
-def build_and_push(tree: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the script in a tree."""
-    return subprocess.run(
-        ["./build_and_push.sh", *arguments],
-        cwd=tree,
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ},
-    )
-
-
-def digests(output: str) -> dict[str, str]:
-    """The lines that build_and_push.sh prints, as a mapping."""
-    return dict(line.split(" ") for line in output.splitlines())
-
-
-def unavailable(reason: str) -> None:
-    """Skip, or fail where docker is required."""
-    if os.environ.get(REQUIRE) == "1":
-        pytest.fail(f"{reason}; {REQUIRE} is 1")
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def docker_daemon() -> None:
-    """Everything below needs one."""
-    if not shutil.which("docker"):
-        unavailable("docker is not on PATH")
-    if docker("info", check=False).returncode:
-        unavailable("no docker daemon answers")
-
-
-def git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
-
-
-@pytest.fixture(scope="session")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working tree as it is now, so that an edit while the tests run changes neither images nor tags."""
-    copy = tmp_path_factory.mktemp("tree") / "kennel"
-    git(ROOT, "clone", "--quiet", str(ROOT), str(copy))
-    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")[:-1]:
-        (copy / name).unlink(missing_ok=True)
-        if (ROOT / name).exists():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
-    return copy
-
-
-@pytest.fixture(scope="session")
-def base_image(docker_daemon: None) -> str:  # noqa: ARG001 - marks cannot be put on fixtures
-    """BASE_IMAGE where it is set, or else the stand-in made from Debian packages."""
-    if os.environ.get("BASE_IMAGE"):
-        return os.environ["BASE_IMAGE"]
-    if docker("image", "inspect", "kennel-base:bookworm", check=False).returncode and not shutil.which("mmdebstrap"):
-        unavailable("BASE_IMAGE is not set and mmdebstrap, which makes the stand-in, is not on PATH")
-    made = subprocess.run([ROOT / "docker/make_base_image.sh"], stdout=subprocess.PIPE, text=True, check=True)
-    return made.stdout.strip()
-
-
-@pytest.fixture(scope="session")
-def images(tree: Path, base_image: str) -> dict[str, str]:
-    """Names of the two images, by target."""
-    done = build_and_push(tree, "--no-push", "--base-image", base_image)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {re.sub("kennel-|:.*", "", name): name for name in digests(done.stdout)}
-
-
-@pytest.fixture(scope="session")
-def train_image(images: dict[str, str]) -> str:
-    return images["train"]
-
-
-@pytest.fixture(scope="session")
-def serve_image(images: dict[str, str]) -> str:
-    return images["serve"]
-
-
-@pytest.fixture(scope="session")
-def serve_mms_image(images: dict[str, str], tree: Path, base_image: str) -> str:  # noqa: ARG001 - the layers below
-    """Name of the image with multi-model-server."""
-    done = build_and_push(tree, "--no-push", "--only", "serve-mms", "--base-image", base_image)
-    assert done.returncode == 0, done.stdout + done.stderr
-    [name] = digests(done.stdout)
-    return name
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import ROOT
+from tests.images import ROOT
 
 DOCKER = """\
 #!/bin/sh

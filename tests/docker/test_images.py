@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kennel
-from tests.docker.conftest import docker
+from tests.images import docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]  # the first test builds the images
 

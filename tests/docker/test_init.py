@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import docker
+from tests.images import docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 

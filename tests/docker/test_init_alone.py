@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import ROOT
+from tests.images import ROOT
 
 INIT = ROOT / "docker/train/init.py"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_photos
-from tests.docker.conftest import docker
 from tests.docker.test_init import stop
+from tests.images import docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]  # the first test builds the images
 

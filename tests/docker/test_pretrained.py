@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from kennel.classifier.model import build
-from tests.docker.conftest import build_and_push, digests, docker
+from tests.images import build_and_push, digests, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 

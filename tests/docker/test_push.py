@@ -14,7 +14,8 @@ import boto3
 import pytest
 
 from tests.conftest import make_photos
-from tests.docker.conftest import ECR_PASSWORD, ROOT, Registry, build_and_push, digests, docker
+from tests.docker.conftest import ECR_PASSWORD, Registry
+from tests.images import ROOT, build_and_push, digests, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 

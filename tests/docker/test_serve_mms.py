@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import docker
+from tests.images import docker
 from tests.serving.serving_harness import encoded, network, save, scene
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]  # the first test builds the images

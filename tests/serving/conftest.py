@@ -13,8 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from kennel.classifier.errors import ConfigError
 from kennel.classifier.predictor import Predictor
-from tests.serving.serving_harness import Server, b64, encoded, network, save, scene, serving
+from serving.mms_process import check_installed
+from tests.images import unavailable
+from tests.serving.serving_harness import Front, Server, b64, encoded, network, save, scene
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,17 +70,40 @@ def slow_body() -> bytes:
     return json.dumps([large] * 64).encode()
 
 
+_IN_DOCKER = (pytest.mark.docker, pytest.mark.timeout(1800))  # the first test builds the images
+FRONTS = (
+    pytest.param("native", id="native"),
+    pytest.param("mms", id="mms", marks=pytest.mark.slow),
+    pytest.param("serve_image", id="native in a container", marks=_IN_DOCKER),
+    pytest.param("serve_mms_image", id="mms in a container", marks=_IN_DOCKER),
+)
+
+
+@pytest.fixture(scope="module", params=FRONTS)
+def front(request: pytest.FixtureRequest) -> Front:
+    """Every way to serve, one after the other: what is tested with it holds for all of them."""
+    if request.param == "mms":
+        try:
+            check_installed()
+        except ConfigError as error:
+            unavailable(str(error))
+    if request.param in ("native", "mms"):
+        return Front(request.param)
+    kind = "mms" if "mms" in request.param else "native"
+    return Front(kind, request.getfixturevalue(request.param))
+
+
 @pytest.fixture
-def start_server() -> Iterator[Callable[..., Server]]:
+def start_server(front: Front) -> Iterator[Callable[..., Server]]:
     """Start servers that may or may not end by themselves."""
     with contextlib.ExitStack() as stack:
-        yield lambda *arguments, **environ: stack.enter_context(serving(*arguments, **environ))
+        yield lambda folder, **options: stack.enter_context(front.serving(folder, **options))
 
 
 @pytest.fixture(scope="module")
-def server(artifact: Path) -> Iterator[Server]:
+def server(front: Front, artifact: Path) -> Iterator[Server]:
     """One ready server for all tests of a module that do not stop it."""
-    with serving(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="2") as running:
+    with front.serving(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="2") as running:
         running.wait_until_ready()
         yield running
         assert running.process.poll() is None, "a request killed the server"

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from kennel.classifier.artifact import Meta, save_artifact
 from kennel.classifier.model import build
 from kennel.classifier.preprocess import Preprocessing
 from serving.errors import RequestError
+from tests.images import docker
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("001.Brick", "002.Grass", "003.Gravel", "004.Sand", "005.Bark", "006.Slate", "007.Moss")
@@ -91,20 +94,11 @@ def refused(status: int, code: str, action: object, *arguments: object) -> str:
 
 
 class Server:
-    """`python -m serving serve` as a process, its log as it comes."""
+    """A server as a process, its log as it comes."""
 
-    def __init__(self, model_dir: Path, *arguments: str, **environ: str) -> None:
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(("KENNEL_", "SAGEMAKER_"))
-        }
-        inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling torch's modules takes each process 10 s
+    def __init__(self, command: list[str], environ: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "serving", "serve", "--model-dir", str(model_dir), "--port", "0", *arguments],
-            cwd=ROOT,
-            env={**inherited, **environ},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.lines: list[str] = []
         self._errors = ""
@@ -163,16 +157,70 @@ class Server:
         return status, self._errors
 
 
-@contextlib.contextmanager
-def serving(model_dir: Path, *arguments: str, **environ: str) -> Iterator[Server]:
-    """A server that is gone when the block ends, whatever happened in it."""
-    server = Server(model_dir, *arguments, **environ)
-    try:
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.end(terminate=False)
+class Container(Server):
+    """`docker run IMAGE serve`, as hard as a host may run it: nothing but /tmp can be written."""
+
+    def __init__(self, image: str, volume: str, environ: dict[str, str]) -> None:
+        self.name = f"kennel-test-{uuid.uuid4().hex[:12]}"
+        options = [f"--env={name}={value}" for name, value in environ.items()]
+        hardened = ["--read-only", "--tmpfs=/tmp", "--memory=2g", f"--volume={volume}", "--publish=127.0.0.1::8080"]
+        command = ["docker", "run", "--rm", f"--name={self.name}", *hardened, *options, image, "serve"]
+        super().__init__(command, dict(os.environ))
+
+    @property
+    def port(self) -> int:
+        """The port on this machine's loopback address that docker has chosen."""
+        self.wait_for(lambda: self.events("listening"), "the line 'listening'")
+        return int(docker("port", self.name, "8080").stdout.split()[0].rpartition(":")[2])
+
+    def remove(self) -> None:
+        """Killing docker's client would leave the container."""
+        docker("rm", "--force", self.name, check=False)
+
+
+@dataclass(frozen=True)
+class Front:
+    """One of the ways in which the handler is served."""
+
+    kind: str  # native or mms
+    image: str | None = None  # the image that holds it; None: a process of this machine
+
+    @contextlib.contextmanager
+    def serving(self, folder: Path, *, many: bool = False, **environ: str) -> Iterator[Server]:
+        """A server that is gone when the block ends, whatever happened in it.
+
+        Args:
+            folder: the artifact, or with `many` the folder of the folders of many.
+            many: a multi-model server.
+            environ: its variables.
+        """
+        server: Server
+        if many:
+            environ["SAGEMAKER_MULTI_MODEL"] = "true"
+        if self.image:
+            volume = f"{folder}:/opt/ml/{'models' if many else 'model'}:ro"
+            server = Container(self.image, volume, environ)
+        else:
+            inherited = {n: v for n, v in os.environ.items() if not n.startswith(("KENNEL_", "SAGEMAKER_"))}
+            inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling torch's modules takes each process 10 s
+            where = {"KENNEL_MODELS_DIR": str(folder)} if many else {}
+            command = [sys.executable, "-m", "serving", "serve", "--front", self.kind, "--port", "0"]
+            server = Server([*command, "--model-dir", str(folder)], {**inherited, **where, **environ})
+        try:
+            yield server
+        finally:
+            if isinstance(server, Container):
+                server.remove()
+            if server.process.poll() is None:
+                server.process.kill()
+                server.end(terminate=False)
+
+    def url(self, folder: Path, name: str) -> str:
+        """The `url` of one of many models, as the server sees it."""
+        return f"{'/opt/ml/models' if self.image else folder}/{name}/model"
+
+
+NATIVE, MMS = Front("native"), Front("mms")
 
 
 def same_ranking(first: list[dict[str, Any]], second: list[dict[str, Any]], tolerance: float) -> bool:

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.serving.serving_harness import Server, b64, encoded, npy, scene, serving
+from tests.serving.serving_harness import Front, Server, b64, encoded, npy, scene
 
 REQUESTS = 20_000
 CLIENTS = 4
@@ -126,8 +126,8 @@ def resident_bytes(client: httpx.Client) -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_damaged_requests_harm_nobody(artifact: Path):
-    with serving(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="2") as server:
+def test_damaged_requests_harm_nobody(front: Front, artifact: Path):
+    with front.serving(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="2") as server:
         server.wait_until_ready()
         with server.client() as client:
             send_all(server, client)

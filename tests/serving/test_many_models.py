@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.serving.serving_harness import Server, encoded, scene, serving
+from tests.serving.serving_harness import Front, Server, encoded, scene
 
 JPEG = {"Content-Type": "image/jpeg"}
 PHOTO = encoded(scene(1), "JPEG")
+Url = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +27,22 @@ def models_dir(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def many(models_dir: Path) -> Iterator[tuple[Server, httpx.Client]]:
-    environ = {"SAGEMAKER_MULTI_MODEL": "true", "KENNEL_MODELS_DIR": str(models_dir), "KENNEL_MAX_MODELS": "3"}
-    with serving(models_dir, SAGEMAKER_MODEL_SERVER_WORKERS="2", **environ) as server:
+def many(front: Front, models_dir: Path) -> Iterator[tuple[Server, httpx.Client]]:
+    environ = {"KENNEL_MAX_MODELS": "3", "SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
+    with front.serving(models_dir, many=True, **environ) as server:
         server.wait_until_ready()
         with server.client() as client:
             yield server, client
         assert server.end() == (0, "")
 
 
-def load(client: httpx.Client, root: Path, name: str) -> httpx.Response:
-    return client.post("/models", json={"model_name": name, "url": str(root / name / "model")})
+@pytest.fixture
+def url(front: Front, models_dir: Path) -> Url:
+    return lambda name: front.url(models_dir, name)
+
+
+def load(client: httpx.Client, url: Url, name: str) -> httpx.Response:
+    return client.post("/models", json={"model_name": name, "url": url(name)})
 
 
 def invoke(client: httpx.Client, name: str) -> httpx.Response:
@@ -47,21 +53,20 @@ def code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def test_models_are_loaded_listed_used_and_unloaded_by_the_contract(many, models_dir):
+def test_models_are_loaded_listed_used_and_unloaded_by_the_contract(many, url):
     server, client = many
     assert client.get("/models").json() == {"models": []}
     assert code(invoke(client, "a")) == (404, "model_not_found")
     assert code(client.get("/models/a")) == (404, "model_not_found")
     assert code(client.delete("/models/a")) == (404, "model_not_found")
     for name in "bac":
-        assert load(client, models_dir, name).status_code == 200
-    assert code(load(client, models_dir, "a")) == (409, "model_loaded")
-    url = str(models_dir / "a/model")
-    assert client.get("/models/a").json() == {"modelName": "a", "modelUrl": url}
+        assert load(client, url, name).status_code == 200
+    assert code(load(client, url, "a")) == (409, "model_loaded")
+    assert client.get("/models/a").json() == {"modelName": "a", "modelUrl": url("a")}
     first = client.get("/models?limit=2").json()
     assert [one["modelName"] for one in first["models"]] == ["a", "b"]
     rest = client.get("/models", params={"limit": 2, "next_page_token": first["nextPageToken"]}).json()
-    assert rest == {"models": [{"modelName": "c", "modelUrl": str(models_dir / "c/model")}]}
+    assert rest == {"models": [{"modelName": "c", "modelUrl": url("c")}]}
     assert len(invoke(client, "a").json()["predictions"]) == 5
     assert client.delete("/models/a").status_code == 200
     assert code(invoke(client, "a")) == (404, "model_not_found")
@@ -69,33 +74,33 @@ def test_models_are_loaded_listed_used_and_unloaded_by_the_contract(many, models
     assert [one["model_name"] for one in server.events("model_unloaded")] == ["a"]
 
 
-def test_what_cannot_be_loaded_is_refused_and_leaves_nothing(many, models_dir, tmp_path):
+def test_what_cannot_be_loaded_is_refused_and_leaves_nothing(many, url, models_dir):
     _, client = many
     damaged = models_dir / "damaged/model"
     shutil.copytree(models_dir / "a/model", damaged, dirs_exist_ok=True)
     (damaged / "model.safetensors").write_bytes(b"damaged")
     for body, wanted in [
-        ({"model_name": "x", "url": str(tmp_path)}, "invalid_url"),
-        ({"model_name": "x", "url": str(models_dir / "../../etc")}, "invalid_url"),
-        ({"model_name": "x", "url": str(models_dir / "nobody")}, "invalid_url"),
+        ({"model_name": "x", "url": "/etc"}, "invalid_url"),
+        ({"model_name": "x", "url": url("../../etc")}, "invalid_url"),
+        ({"model_name": "x", "url": url("nobody")}, "invalid_url"),
         ({"model_name": "x", "url": "https://example.com/model.mar"}, "invalid_url"),
         ({"model_name": "x"}, "invalid_url"),
-        ({"model_name": "x/y", "url": str(models_dir / "a/model")}, "invalid_json"),
-        ({"url": str(models_dir / "a/model")}, "invalid_json"),
+        ({"model_name": "x/y", "url": url("a")}, "invalid_json"),
+        ({"url": url("a")}, "invalid_json"),
         ([], "invalid_json"),
-        ({"model_name": "x", "url": str(damaged)}, "invalid_model"),
+        ({"model_name": "x", "url": url("damaged")}, "invalid_model"),
     ]:
         assert code(client.post("/models", json=body)) == (400, wanted), body
     assert client.get("/models").json() == {"models": []}
-    assert load(client, models_dir, "a").status_code == 200
+    assert load(client, url, "a").status_code == 200
 
 
-def test_the_least_recently_used_model_leaves_first_and_comes_back_when_it_is_asked_for(many, models_dir):
+def test_the_least_recently_used_model_leaves_first_and_comes_back_when_it_is_asked_for(many, url):
     server, client = many
     for name in "abc":
-        load(client, models_dir, name)
+        load(client, url, name)
     wanted = invoke(client, "a").json()  # b is now the one that was idle for longest
-    assert load(client, models_dir, "d").status_code == 200
+    assert load(client, url, "d").status_code == 200
     assert [one["model_name"] for one in server.events("model_left")] == ["b"]
     assert len(client.get("/models").json()["models"]) == 4
     assert invoke(client, "b").json()["predictions"] == wanted["predictions"]
@@ -105,9 +110,9 @@ def test_the_least_recently_used_model_leaves_first_and_comes_back_when_it_is_as
     assert "kennel_models_in_memory 3.0" in text
 
 
-def test_no_request_is_lost_while_models_come_and_go(many, models_dir):
+def test_no_request_is_lost_while_models_come_and_go(many, url):
     server, client = many
-    load(client, models_dir, "a")
+    load(client, url, "a")
     stop, statuses = threading.Event(), []
 
     def ask() -> None:
@@ -120,7 +125,7 @@ def test_no_request_is_lost_while_models_come_and_go(many, models_dir):
         asker.start()
     for _ in range(4):
         for name in "bcde":
-            assert load(client, models_dir, name).status_code == 200
+            assert load(client, url, name).status_code == 200
         for name in "bcde":
             assert client.delete(f"/models/{name}").status_code == 200
     stop.set()
@@ -131,9 +136,9 @@ def test_no_request_is_lost_while_models_come_and_go(many, models_dir):
     assert "a" not in [one["model_name"] for one in server.events("model_left")]
 
 
-def test_unloading_waits_for_the_last_answer(many, models_dir, slow_body):
+def test_unloading_waits_for_the_last_answer(many, url, slow_body):
     server, client = many
-    load(client, models_dir, "a")
+    load(client, url, "a")
     answers = []
 
     def ask() -> None:
@@ -150,21 +155,21 @@ def test_unloading_waits_for_the_last_answer(many, models_dir, slow_body):
     assert answers == [200]
 
 
-def test_a_model_that_does_not_fit_beside_busy_ones_gets_507(models_dir, slow_body):
-    environ = {"SAGEMAKER_MULTI_MODEL": "true", "KENNEL_MODELS_DIR": str(models_dir), "KENNEL_MAX_MODELS": "1"}
-    with serving(models_dir, SAGEMAKER_MODEL_SERVER_WORKERS="2", **environ) as server:
+def test_a_model_that_does_not_fit_beside_busy_ones_gets_507(front, url, models_dir, slow_body):
+    environ = {"KENNEL_MAX_MODELS": "1", "SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
+    with front.serving(models_dir, many=True, **environ) as server:
         server.wait_until_ready()
         with server.client() as client, server.client() as busy:
-            load(client, models_dir, "a")
+            load(client, url, "a")
             headers = {"Content-Type": "application/json"}
             asker = threading.Thread(
                 target=lambda: busy.post("/models/a/invoke", content=slow_body, headers=headers), daemon=True
             )
             asker.start()
             server.wait_for(lambda: "kennel_places_taken 1.0" in client.get("/metrics").text, "the request")
-            answer = load(client, models_dir, "b")
+            answer = load(client, url, "b")
             assert code(answer) == (507, "no_memory")
             assert "KENNEL_MAX_MODELS is 1" in answer.json()["error"]
             asker.join()
-            assert load(client, models_dir, "b").status_code == 200
+            assert load(client, url, "b").status_code == 200
             assert json.loads(client.get("/models").content)["models"][0]["modelName"] == "a"

@@ -24,9 +24,12 @@ from serving.backend import Call
 from serving.mms_model import MmsModel
 from serving.mms_process import check_installed
 from serving.mms_wire import pack, unpack
+from tests.images import unavailable
 from tests.serving.serving_harness import (
+    MMS,
     ROOT,
     Boom,
+    Front,
     Server,
     encoded,
     network,
@@ -34,31 +37,31 @@ from tests.serving.serving_harness import (
     same_ranking,
     save,
     scene,
-    serving,
 )
 from tests.serving.test_invocations import expected
 from tests.serving.test_server_life import HalfSent, overflowing_artifact
 
+pytestmark = pytest.mark.slow
 JPEG, PNG, JSON = ({"Content-Type": name} for name in ("image/jpeg", "image/png", "application/json"))
 PHOTO = encoded(scene(3), "JPEG")
 BACK_S = 3
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _installed() -> None:
+def front() -> Front:
+    """This front alone: what all of them do is tested elsewhere."""
     try:
         check_installed()
     except ConfigError as error:
-        if os.environ.get("KENNEL_REQUIRE_DOCKER") == "1":
-            pytest.fail(f"{error} KENNEL_REQUIRE_DOCKER is 1")
-        pytest.skip(str(error))
+        unavailable(str(error))
+    return MMS
 
 
 @pytest.fixture(scope="module")
 def server(artifact: Path) -> Iterator[Server]:
     """A ready server of two workers, with variables around that would open MMS's management API to the network."""
     hostile = {"MMS_MANAGEMENT_ADDRESS": "http://0.0.0.0:18999", "MMS_ENABLE_ENVVARS_CONFIG": "true"}
-    with serving(artifact, "--front", "mms", SAGEMAKER_MODEL_SERVER_WORKERS="2", **hostile) as running:
+    with MMS.serving(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="2", **hostile) as running:
         running.wait_until_ready()
         yield running
         family = processes(running)
@@ -212,7 +215,6 @@ def test_a_request_whose_worker_is_killed_is_answered_by_another(server, slow_bo
     assert len(server.events("no_answer")) == before + 1
 
 
-@pytest.mark.slow
 def test_a_request_whose_workers_are_killed_again_is_503_with_retry_after(server, slow_body):
     answer = in_background(lambda: post(server, slow_body, JSON))
     before = len(server.events("no_answer"))
@@ -227,7 +229,7 @@ def test_a_request_whose_workers_are_killed_again_is_503_with_retry_after(server
 
 
 def test_sigterm_answers_every_accepted_request_and_leaves_no_process(artifact, start_server):
-    server = start_server(artifact, "--front", "mms", SAGEMAKER_MODEL_SERVER_WORKERS="1")
+    server = start_server(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="1")
     server.wait_until_ready()
     family, [listens] = processes(server), server.events("mms_listening")
     accepted = [HalfSent(server.port) for _ in range(8)]
@@ -254,7 +256,7 @@ def ended(server: Server) -> str:
 
 
 def test_a_killed_listener_ends_the_server_because_nobody_starts_another(artifact, start_server):
-    server = start_server(artifact, "--front", "mms", SAGEMAKER_MODEL_SERVER_WORKERS="1")
+    server = start_server(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="1")
     server.wait_until_ready()
     family = processes(server)
     listener(server).kill()
@@ -266,7 +268,7 @@ def test_weights_of_nan_end_the_server_with_the_native_fronts_sentence(tmp_path,
     model = network()
     with torch.no_grad():
         model.fc.weight[0] = float("nan")
-    server = start_server(save(tmp_path / "model", model), "--front", "mms")
+    server = start_server(save(tmp_path / "model", model))
     assert "sum to nan, not 1. The weights are damaged: train again." in ended(server)
     assert not server.events("ready")
 
@@ -276,7 +278,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Iterator[t
     """A multi-model server without a model, and the folder that it takes models from."""
     root = tmp_path_factory.mktemp("models")
     shutil.copytree(artifact, root / "good")
-    with serving(root, "--front", "mms", SAGEMAKER_MULTI_MODEL="true", KENNEL_MODELS_DIR=str(root)) as running:
+    with MMS.serving(root, many=True) as running:
         running.wait_until_ready()
         yield running, root
 
@@ -335,7 +337,7 @@ def test_a_killed_java_ends_the_server_and_the_workers_that_it_left(many):
 
 
 def test_a_killed_server_leaves_no_process_and_no_folder(tmp_path, start_server):
-    server = start_server(tmp_path, "--front", "mms", SAGEMAKER_MULTI_MODEL="true")
+    server = start_server(tmp_path, many=True)
     server.wait_until_ready()
     family, [listens] = processes(server), server.events("mms_listening")
     server.process.kill()

@@ -21,7 +21,7 @@ from PIL import Image
 from kennel.classifier.predictor import Predictor
 from kennel.classifier.preprocess import normalise
 from serving.server import LAST_CALL_S
-from tests.serving.serving_harness import ROOT, Server, encoded, network, save, scene, serving
+from tests.serving.serving_harness import ROOT, Server, encoded, network, save, scene
 
 PHOTO = encoded(scene(3), "JPEG")
 HEAD = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(PHOTO)}\r\n\r\n"
@@ -105,9 +105,9 @@ def open_if_read(pipe):
 
 
 @pytest.fixture(scope="module")
-def small(artifact):
+def small(front, artifact):
     """One worker, one place to wait, little patience."""
-    with serving(
+    with front.serving(
         artifact, SAGEMAKER_MODEL_SERVER_WORKERS="1", KENNEL_QUEUE_SIZE="1", KENNEL_BODY_TIMEOUT_S="3"
     ) as server:
         server.wait_until_ready()
@@ -220,12 +220,12 @@ def test_a_fault_of_the_server_is_500_with_an_id_and_the_traceback_is_in_the_log
         assert client.get("/ping").status_code == 200
 
 
-def test_a_folder_without_a_model_ends_the_server_with_one_sentence(tmp_path, start_server):
+def test_a_folder_without_a_model_ends_the_server_with_one_sentence(front, tmp_path, start_server):
     server = start_server(tmp_path)
     server.process.wait(60)
     status, errors = server.end(terminate=False)
     assert status == 1
-    assert errors.startswith(f"serving: {tmp_path} holds no meta.json")
+    assert errors.startswith(f"serving: {'/opt/ml/model' if front.image else tmp_path} holds no meta.json")
     assert errors.count("\n") == 1
     assert not server.events("ready")
 

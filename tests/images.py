@@ -1,0 +1,49 @@
+"""Docker, and the images as the script that people run builds them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REQUIRE = "KENNEL_REQUIRE_DOCKER"  # set to 1 where a missing docker must fail: in CI
+
+
+def docker(*arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run docker; a failure shows what it said."""
+    done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True, **options)
+    assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def build_and_push(tree: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the script in a tree."""
+    return subprocess.run(
+        ["./build_and_push.sh", *arguments],
+        cwd=tree,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ},
+    )
+
+
+def digests(output: str) -> dict[str, str]:
+    """The lines that build_and_push.sh prints, as a mapping."""
+    return dict(line.split(" ") for line in output.splitlines())
+
+
+def unavailable(reason: str) -> None:
+    """Skip, or fail where docker is required."""
+    if os.environ.get(REQUIRE) == "1":
+        pytest.fail(f"{reason}; {REQUIRE} is 1")
+    pytest.skip(reason)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
