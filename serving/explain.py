@@ -20,7 +20,7 @@ from kennel.classifier.predictor import Predictor
 from kennel.classifier.preprocess import normalise
 
 _STRENGTH = 0.6  # how much of the photo the hottest place covers
-_COLOURS = 64  # of the PNG's palette: a third of the size of full colour, and nobody sees the difference
+_COLOURS = 128  # of the PNG's palette: half the size of full colour, and nobody sees the difference
 
 
 class ExplanationError(Exception):
