@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from kennel.classifier.memory import available_bytes
@@ -49,8 +50,9 @@ class Service:
         self._failure: Exception | None = None
 
     def _free_bytes(self) -> int:
-        per_process = self.settings.front == "mms" and self.settings.multi_model
-        return max(0, available_bytes() - (_PROCESS_BYTES if per_process else 0))
+        if not self.settings.multi_model:
+            return sys.maxsize  # nobody could leave for the one model: it is tried, whatever an estimate says
+        return max(0, available_bytes() - (_PROCESS_BYTES if self.settings.front == "mms" else 0))
 
     @property
     def failure(self) -> Exception | None:
