@@ -26,14 +26,23 @@ def models_dir(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return root
 
 
-@pytest.fixture
-def many(front: Front, models_dir: Path) -> Iterator[tuple[Server, httpx.Client]]:
+@pytest.fixture(scope="module")
+def running(front: Front, models_dir: Path) -> Iterator[Server]:
     environ = {"KENNEL_MAX_MODELS": "3", "SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
     with front.serving(models_dir, many=True, **environ) as server:
         server.wait_until_ready()
-        with server.client() as client:
-            yield server, client
+        yield server
         assert server.end() == (0, "")
+
+
+@pytest.fixture
+def many(running: Server) -> Iterator[tuple[Server, httpx.Client]]:
+    """A server without a model, whose log begins here."""
+    with running.client() as client:
+        for one in client.get("/models").json()["models"]:
+            client.delete(f"/models/{one['modelName']}")
+        running.lines[:] = [line for line in running.lines if '"listening"' in line]
+        yield running, client
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_int8_is_calibrated_judged_on_other_photos_and_served(folder, predictor,
     assert compare(exact, TorchFloat32(predictor), read_probes(folder)).largest_difference <= BOUNDS["fp32"]
 
 
+@pytest.mark.slow
 def test_int8_without_photos_or_with_too_few_is_refused(folder, tmp_path):
     done = pack(folder, "--precision", "int8")
     assert (done.returncode, done.stderr.splitlines()[-1].partition(": ")[2][:11]) == (1, "int8 needs ")
