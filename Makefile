@@ -19,10 +19,10 @@ test: .venv/dev ## the default tests: offline, no docker, under 2 minutes
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not docker and not slow" -n 2 --dist loadfile # two files at a time, a thread each
 
 test-slow: .venv/dev ## proofs that take minutes: kills at random moments
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m "slow and not docker"
 
 test-docker: .venv/dev ## build the images and prove them with docker run
-	$(RUN) -m pytest -m docker
+	$(RUN) -m pytest -m "docker and not slow"
 
 lint: .venv/dev ## ruff, mypy, shellcheck
 	$(RUN) -m ruff format --check .
