@@ -13,8 +13,6 @@ import psutil
 
 from serving import logs
 
-_AHEAD = 2  # requests inside for each worker: one is computed while the next one is on its way
-
 
 @dataclass(eq=False)
 class _Inside:
@@ -35,7 +33,8 @@ class MmsModel:
             workers: processes.
         """
         self.identity, self.name, self.folder, self.workers = identity, name, folder, workers
-        self.places = asyncio.Semaphore(_AHEAD * workers)  # first come, first served
+        # First come, first served; what is inside cannot be taken back, so no more than are computed.
+        self.places = asyncio.Semaphore(workers)
         self.processes: list[psutil.Process] = []  # the listener, then its workers, as they were last seen
         self._short_since: float | None = None
         self._inside: list[_Inside] = []  # in the order in which MMS hands them to its workers

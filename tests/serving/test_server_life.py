@@ -146,6 +146,8 @@ def test_a_client_that_goes_away_leaves_the_queue(small, slow_body):
     busy = threading.Thread(target=lambda: statuses.append(post(small, slow_body, "application/json").status_code))
     statuses: list[int] = []
     busy.start()
+    with small.client() as client:
+        small.wait_for(lambda: "kennel_places_taken 1.0" in client.get("/metrics").text, "the busy request")
     small.wait_for(lambda: post_and_leave(small.port) and gone(small), "a request that was left alone")
     assert statuses == [], "the client that left was noticed only when the worker was free again"
     busy.join()
