@@ -29,8 +29,8 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(service),
-                http="httptools",
-                loop="uvloop",
+                http="h11",  # the one that is declared, whatever else happens to be installed
+                loop="asyncio",
                 ws="none",
                 lifespan="on",
                 log_config=None,
