@@ -149,12 +149,19 @@ class Server:
             self.process.kill()
             raise
         finally:
-            for reader in self._readers:
-                reader.join()
-            for stream in (self.process.stdout, self.process.stderr):
-                assert stream
-                stream.close()
+            self.close()
         return status, self._errors
+
+    def close(self) -> None:
+        """Let go of a process that has ended, or end it; may be repeated."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream
+            stream.close()
 
 
 class Container(Server):
@@ -211,9 +218,7 @@ class Front:
         finally:
             if isinstance(server, Container):
                 server.remove()
-            if server.process.poll() is None:
-                server.process.kill()
-                server.end(terminate=False)
+            server.close()
 
     def url(self, folder: Path, name: str) -> str:
         """The `url` of one of many models, as the server sees it."""

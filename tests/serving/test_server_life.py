@@ -165,7 +165,7 @@ def gone(server):
     return [line for line in server.events("request") if line.get("error") == "client_gone"]
 
 
-def test_sigterm_answers_every_accepted_request_and_exits_0(artifact, start_server):
+def test_sigterm_answers_every_accepted_request_and_exits_0(front, artifact, start_server):
     server = start_server(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="1")
     server.wait_until_ready()
     port = server.port
@@ -174,7 +174,8 @@ def test_sigterm_answers_every_accepted_request_and_exits_0(artifact, start_serv
         request.finish()
     server.process.send_signal(signal.SIGTERM)
     server.wait_for(lambda: server.events("stopping"), "the line 'stopping'")
-    server.wait_for(lambda: refused(("127.0.0.1", port)), "a closed door")
+    if not front.image:  # docker's own proxy goes on listening
+        server.wait_for(lambda: refused(("127.0.0.1", port)), "a closed door")
     time.sleep(2 * LAST_CALL_S)  # so that it is the drain that keeps them, not the moment before it
     for request in accepted[4:]:
         request.finish()
