@@ -32,6 +32,7 @@ class Model:
     name: str
     folder: Path
     in_memory: bool = False
+    failed: bool = False  # to load at all
     used: float = 0.0  # monotonic seconds
     users: int = 0
     unused: asyncio.Event = field(default_factory=asyncio.Event)  # set while nobody uses it
@@ -83,6 +84,7 @@ class Models:
             async with self._changing:
                 return await self._bring_in(model)
         except BaseException:
+            model.failed = True  # whoever waits for it must not bring it in behind everybody's back
             self._models.pop(name, None)
             raise
 
@@ -140,6 +142,8 @@ class Models:
         async with self._changing:
             if model.in_memory:
                 return
+            if model.failed:
+                self._find(model.name)
             try:
                 await self._bring_in(model)
             except RequestError as error:

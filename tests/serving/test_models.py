@@ -112,6 +112,14 @@ def test_a_model_that_fails_to_load_leaves_no_trace(folder):
         models = models_with(memory, folder)
         with pytest.raises(ArtifactError):
             await models.load("a", folder)
+        loading = asyncio.ensure_future(models.load("b", folder))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError) as unknown:
+            async with models.use("b"):
+                pass
+        assert unknown.value.status == 404
+        with pytest.raises(ArtifactError):
+            await loading
         memory.fails = False
         await models.load("a", folder)
         assert models.in_memory == 1
