@@ -1,0 +1,114 @@
+"""What the emulator remembers: one SQLite file, a document for each resource.
+
+A document is what Describe answers, as plain JSON with times in seconds since 1970; keys that begin with an underscore
+are the emulator's own and are never shown. A change is one transaction, so that a kill at any moment leaves the state
+before it or the state after it, and two clients never see half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Document = dict[str, Any]
+_BUSY_S = 30
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS resource (
+    kind TEXT NOT NULL, name TEXT NOT NULL, created REAL NOT NULL, document TEXT NOT NULL, PRIMARY KEY (kind, name)
+)"""
+
+
+class ExistsError(Exception):
+    """There is a resource of this kind and name already."""
+
+
+class MissingError(Exception):
+    """There is no resource of this kind and name."""
+
+
+class Store:
+    """Safe for threads: each has a connection of its own."""
+
+    def __init__(self, file: Path) -> None:
+        """Open the file, or make it (mode 600)."""
+        self._file = file
+        self._own = threading.local()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        with self._connection() as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(_SCHEMA)
+
+    def _connection(self) -> sqlite3.Connection:
+        if not hasattr(self._own, "connection"):
+            self._own.connection = sqlite3.connect(self._file, timeout=_BUSY_S, isolation_level=None)
+        connection: sqlite3.Connection = self._own.connection
+        return connection
+
+    def insert(self, kind: str, name: str, created: float, document: Document) -> None:
+        """Add a resource.
+
+        Raises:
+            ExistsError: the name is taken.
+        """
+        try:
+            self._connection().execute(
+                "INSERT INTO resource VALUES (?, ?, ?, ?)", (kind, name, created, json.dumps(document))
+            )
+        except sqlite3.IntegrityError:
+            raise ExistsError(f"{kind} '{name}' exists") from None
+
+    def get(self, kind: str, name: str) -> Document:
+        """One resource.
+
+        Raises:
+            MissingError: there is none.
+        """
+        row = self._connection().execute(
+            "SELECT document FROM resource WHERE kind = ? AND name = ?", (kind, name)
+        ).fetchone()  # fmt: skip
+        if row is None:
+            raise MissingError(f"there is no {kind} '{name}'")
+        found: Document = json.loads(row[0])
+        return found
+
+    def update(self, kind: str, name: str, change: Callable[[Document], None]) -> Document:
+        """Change a resource in one transaction and return it. An exception of `change` leaves it as it was.
+
+        Raises:
+            MissingError: there is none.
+        """
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            document = self.get(kind, name)
+            change(document)
+            connection.execute(
+                "UPDATE resource SET document = ? WHERE kind = ? AND name = ?", (json.dumps(document), kind, name)
+            )
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        return document
+
+    def delete(self, kind: str, name: str) -> None:
+        """Forget a resource.
+
+        Raises:
+            MissingError: there is none.
+        """
+        done = self._connection().execute("DELETE FROM resource WHERE kind = ? AND name = ?", (kind, name))
+        if not done.rowcount:
+            raise MissingError(f"there is no {kind} '{name}'")
+
+    def all(self, kind: str) -> list[Document]:
+        """All resources of a kind, the oldest first."""
+        rows = self._connection().execute(
+            "SELECT document FROM resource WHERE kind = ? ORDER BY created, name", (kind,)
+        )  # fmt: skip
+        return [json.loads(row[0]) for row in rows]
