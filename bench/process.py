@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def watch(command: list[str], *, memory: bool = False, enough: str | None = None
         RuntimeError: the program failed or took more than 15 minutes; with the end of what it said.
     """
     terminal, its_end = pty.openpty()
-    before = _machine_s(), _own_s()
+    others = Others()
     seen = Observed(time.perf_counter())
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=its_end)
     os.close(its_end)
@@ -69,7 +70,7 @@ def watch(command: list[str], *, memory: bool = False, enough: str | None = None
     if status != 0:
         said = "\n".join(line for _, line in seen.lines[-10:]) + seen.errors[-2000:].decode(errors="replace")
         raise RuntimeError(f"{' '.join(command)} ended with status {status}:\n{said}")
-    seen.others = _others(before, (_machine_s(), _own_s()))
+    seen.others = others.share()
     return seen
 
 
@@ -83,10 +84,27 @@ def _machine_s() -> tuple[float, float]:
     return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK"), idle / os.sysconf("SC_CLK_TCK")
 
 
-def _own_s() -> float:
-    """Processor seconds of this program and of all that it has started and waited for."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def _own_s(pids: Iterable[int] = ()) -> float:
+    """Processor seconds of this program, of all that it has started and waited for, and of processes that still run."""
+    times, tick = os.times(), os.sysconf("SC_CLK_TCK")
+    running = 0.0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        running += sum(int(field) for field in fields[11:15]) / tick  # itself and the children it waited for
+    return times.user + times.system + times.children_user + times.children_system + running
+
+
+class Others:
+    """The share of the machine's processor time that went to other programs and guests since it was made."""
+
+    def __init__(self, *pids: int) -> None:
+        """Begin. `pids`: running processes that count as our own, beside those that we wait for."""
+        self._pids = pids
+        self._before = _machine_s(), _own_s(pids)
+
+    def share(self) -> float:
+        """0 to 1."""
+        return _others(self._before, (_machine_s(), _own_s(self._pids)))
 
 
 def _others(before: tuple[tuple[float, float], float], after: tuple[tuple[float, float], float]) -> float:

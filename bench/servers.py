@@ -118,13 +118,47 @@ def _healthy(url: str) -> bool:
 def ask(server: Server, photo: Path, clients: int, seconds: float, rate: float = 0) -> dict[str, Any]:
     """Numbers of `bench.load`, from a process of its own."""
     arguments = ["--clients", str(clients), "--seconds", str(seconds), "--rate", str(rate)]
-    return _json([sys.executable, "-m", "bench.load", server.url, str(photo), *arguments], environ())
+    command = [sys.executable, "-m", "bench.load", server.url, str(photo), *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environ(), check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-def loop(stage: Stage, photo: Path, threads: int, seconds: float, **settings: str) -> dict[str, Any]:
-    """Numbers of `bench.plain_loop`."""
-    arguments = [str(stage.model), str(photo), "--threads", str(threads), "--seconds", str(seconds)]
-    return _json([sys.executable, "-m", "bench.plain_loop", *arguments], environ(**settings))
+@dataclass
+class Loop:
+    """A running plain loop, idle between its turns."""
+
+    process: subprocess.Popen[str]
+
+    def rate(self, seconds: float) -> float:
+        """Answers a second, in a turn of so many seconds."""
+        assert self.process.stdin is not None  # noqa: S101 it is a pipe
+        assert self.process.stdout is not None  # noqa: S101
+        print(seconds, file=self.process.stdin, flush=True)
+        for line in self.process.stdout:
+            if line.startswith('{"requests_per_s"'):  # the log of the engine's choice comes before
+                return float(json.loads(line)["requests_per_s"])
+        raise RuntimeError("The plain loop ended; run python -m bench.plain_loop to see why.")
+
+
+@contextlib.contextmanager
+def looping(model: Path, photo: Path, threads: int, **settings: str) -> Iterator[Loop]:
+    """`bench.plain_loop`, until the block ends."""
+    command = [sys.executable, "-m", "bench.plain_loop", str(model), str(photo), "--threads", str(threads)]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environ(**settings),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield Loop(process)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def bare_start_s(model: Path) -> float:
@@ -141,9 +175,3 @@ def bare_start_s(model: Path) -> float:
 def has_java() -> bool:
     """Whether multi-model-server can run here."""
     return shutil.which("java") is not None
-
-
-def _json(command: list[str], variables: dict[str, str]) -> dict[str, Any]:
-    done = subprocess.run(command, cwd=ROOT, env=variables, check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found

@@ -84,14 +84,16 @@ class Front:
         name = request.path_params.get("name", ONLY)
         self.service.models.get(name)
         media.check_encoding(headers.get("content-encoding"))
-        media.answer_type(headers.get("accept"), media.media_type(headers.get("content-type")))
-        read_options(query, headers.get("x-amzn-sagemaker-custom-attributes"))
+        kind = media.media_type(headers.get("content-type"))
+        media.answer_type(headers.get("accept"), kind)
+        options = read_options(query, headers.get("x-amzn-sagemaker-custom-attributes"))
         limits = self.service.settings
         received = str(time.monotonic_ns())
         with self.service.admission.admit():
             body = await _read_body(request, limits.max_body_bytes, limits.body_timeout_s)
             passed = {**{one: headers[one] for one in _PASSED if one in headers}, RECEIVED_HEADER.lower(): received}
-            answer = self.service.answer(name, Call(body, passed, query))
+            call = Call(body, passed, query, light=kind in media.ONE_IMAGE and not options.explain)
+            answer = self.service.answer(name, call)
             reply = await _reply(asyncio.ensure_future(answer), request)
         if reply.status != 200:
             _exchange(request).error = json.loads(reply.body)["code"]

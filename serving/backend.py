@@ -17,6 +17,7 @@ class Call:
     body: bytes
     headers: Mapping[str, str]  # names are compared without case
     query: Mapping[str, str] = field(default_factory=dict)
+    light: bool = False  # one image, nothing explained: it delays nobody who is computed beside it
 
 
 @dataclass(frozen=True)

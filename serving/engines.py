@@ -107,8 +107,8 @@ def choose_engine(predictor: Predictor, folder: Path, settings: ModelSettings, s
     else:
         engine, reason = _choose_torch(predictor, folder, settings.precision, reference)
     logs.event("engine", engine=engine.name, reason=reason)
-    size = settings.batch_size or (GPU_BATCH if predictor.device.type == "cuda" else 1)
-    return Batching(engine, size) if size > 1 else engine
+    size = settings.batch_size or GPU_BATCH
+    return Batching(engine, size) if predictor.device.type == "cuda" and size > 1 else engine
 
 
 def _choose_torch(predictor: Predictor, folder: Path, precision: str, reference: Engine) -> tuple[Engine, str]:

@@ -18,6 +18,7 @@ MULTIPART = "multipart/form-data"
 SNIFFED_TYPES = ("application/octet-stream", "application/x-image")  # SageMaker's names for "some image"
 IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "image/bmp", "image/x-ms-bmp", "image/tiff")
 TAKEN = (*IMAGE_TYPES, *SNIFFED_TYPES, JSON, JSON_LINES, NPY, MULTIPART)
+ONE_IMAGE = (*IMAGE_TYPES, *SNIFFED_TYPES)  # a body of such a type cannot hold more
 GIVEN = (JSON, JSON_LINES, CSV)  # the first is what a client gets that does not care
 _ALIASES = {"application/jsonl": JSON_LINES, "application/x-ndjson": JSON_LINES, "application/x-jsonlines": JSON_LINES}
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")

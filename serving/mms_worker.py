@@ -21,9 +21,10 @@ from sagemaker_inference.default_handler_service import DefaultHandlerService
 from kennel.classifier.contract import write_json
 from kennel.classifier.errors import KennelError
 from serving import logs
+from serving.backend import Reply
 from serving.handler import ImageHandler
 from serving.mms_wire import FAULT, REPORT_FILE, STATUS_HEADER, TASK_FILE, unpack
-from serving.native import RequestContext
+from serving.native import RequestContext, answer_all
 from serving.settings import ModelSettings
 
 
@@ -74,25 +75,22 @@ class ImageTransformer:
 
     def transform(self, data: Sequence[Mapping[str, Any]], context: MmsContext) -> list[bytes]:
         """Answer one request. MMS always says 200: it would close the connection after anything else."""
-        own = RequestContext()
         try:
-            body = self._answer(data[0]["body"], own)
+            reply = self._answer(data[0]["body"])
         except Exception:
             context.set_response_header(0, STATUS_HEADER, FAULT)
             return [traceback.format_exc().encode()]
-        context.set_response_header(0, STATUS_HEADER, str(own.status))
-        context.set_response_content_type(0, own.content_type)
-        return [body]
+        context.set_response_header(0, STATUS_HEADER, str(reply.status))
+        context.set_response_content_type(0, reply.content_type)
+        return [reply.body]
 
-    def _answer(self, packed: bytes, own: RequestContext) -> bytes:
+    def _answer(self, packed: bytes) -> Reply:
         assert self._handler is not None  # noqa: S101 the process would have ended
         if not packed:
             self._handler.warm_up()
-            return b""
-        call = unpack(packed)
-        own.headers = call.headers
-        [body] = self._handler.handle([{**call.query, "body": call.body}], own)
-        return body
+            return Reply(b"", 200, "")
+        [reply] = answer_all(self._handler, [unpack(packed)])
+        return reply
 
 
 def _listener() -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +16,38 @@ if TYPE_CHECKING:
     from serving.handler import ImageHandler
 
 
-@dataclass
 class RequestContext:
-    """The handler's view of one request, in TorchServe's shape, and where it puts status and type of the answer."""
+    """The handler's view of a batch of requests, in TorchServe's shape; keeps each answer's status and type."""
 
-    headers: Mapping[str, str] = field(default_factory=dict)  # names are compared without case
-    system_properties: Mapping[str, Any] = field(default_factory=dict)
-    status: int = 200
-    content_type: str = ""
+    def __init__(
+        self,
+        headers: Sequence[Mapping[str, str]] = (),
+        system_properties: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Names of headers are compared without case by whoever made them."""
+        self.headers = headers
+        self.system_properties = system_properties or {}
+        self.statuses = [200] * len(headers)
+        self.content_types = [""] * len(headers)
 
-    def get_request_header(self, idx: int, key: str) -> str | None:  # noqa: ARG002 there is one request
+    def get_request_header(self, idx: int, key: str) -> str | None:
         """A header, or None."""
-        return self.headers.get(key)
+        return self.headers[idx].get(key)
 
-    def set_response_content_type(self, idx: int, value: str) -> None:  # noqa: ARG002
-        """Keep the answer's type."""
-        self.content_type = value
+    def set_response_content_type(self, idx: int, value: str) -> None:
+        """Keep an answer's type."""
+        self.content_types[idx] = value
 
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:  # noqa: ARG002
-        """Keep the answer's status."""
-        self.status = code
+        """Keep an answer's status."""
+        self.statuses[idx] = code
+
+
+def answer_all(handler: ImageHandler, calls: Sequence[Call]) -> list[Reply]:
+    """Let a handler answer requests as one batch."""
+    context = RequestContext([call.headers for call in calls])
+    bodies = handler.handle([{**call.query, "body": call.body} for call in calls], context)
+    return [Reply(*parts) for parts in zip(bodies, context.statuses, context.content_types, strict=True)]
 
 
 class NativeBackend:
@@ -75,16 +87,19 @@ class NativeBackend:
 
     async def answer(self, name: str, call: Call) -> Reply:
         """Queue the request for the next free worker."""
-        context = RequestContext(call.headers)
-        job = self._pool.submit(self._handlers[name].handle, [{**call.query, "body": call.body}], context)
+        handler = self._handlers[name]
+        run = functools.partial(answer_all, handler)
+        if call.light:
+            job = self._pool.submit_joint(run, call, kind=handler, together=handler.together)
+        else:
+            job = self._pool.submit_joint(run, call, kind=None, together=1)
         done = asyncio.wrap_future(job)
         try:
-            [body] = await asyncio.shield(done)
+            return await asyncio.shield(done)
         except asyncio.CancelledError:
             if not job.cancel():
                 await asyncio.wait({done})  # a worker has it, and its place is not free before
             raise
-        return Reply(body, context.status, context.content_type)
 
     def problem(self) -> str | None:
         """A request that has been computed for too long."""

@@ -29,8 +29,8 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(service),
-                http="h11",  # the one that is declared, whatever else happens to be installed
-                loop="asyncio",
+                http="httptools",  # the ones that are declared, whatever else happens to be installed
+                loop="uvloop",
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -104,8 +104,12 @@ def run(settings: Settings) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=socket.SOMAXCONN)
+        listener = socket.create_server((host, port), family=family, backlog=socket.SOMAXCONN)
     except OSError as error:
         raise ConfigError(
             [f"Cannot listen on {host}, port {port}: {error.strerror}. Choose another --host or --port."]
         ) from error
+    # Connections inherit it. Without it the second packet of an answer waits for the client's delayed
+    # acknowledgement of the first, which takes 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

@@ -63,7 +63,7 @@ def test_a_failure_reaches_those_who_were_computed_together_and_nobody_else():
 
 
 def test_a_batch_equals_its_singles(predictor, artifact):
-    engine = choose_engine(predictor, artifact, ModelSettings(precision="fp32", batch_size=8))
+    engine = Batching(choose_engine(predictor, artifact, ModelSettings(precision="fp32")), 8)
     assert engine.name == "torch fp32, batches of up to 8"
     images = [predictor.tensor(encoded(scene(seed), "PNG"))[None] for seed in range(12)]
     with ThreadPoolExecutor(12) as threads:
