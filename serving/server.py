@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import signal
 import socket
 import time
@@ -65,6 +66,7 @@ class Server(uvicorn.Server):
         """Close the door, answer everyone who is inside, leave."""
         start = time.perf_counter()
         self.service.stopping = True
+        await _take_in(sockets or [])
         for server in self.servers:
             server.close()
         reason = self.stop_signal or str(self.service.failure)
@@ -83,7 +85,7 @@ def run(settings: Settings) -> None:
         ConfigError: the address cannot be listened on.
         ArtifactError: the model folder cannot be served.
     """
-    listener = _listen(settings.host, settings.port)  # a taken port is told before seconds go into the model
+    listener = listen(settings.host, settings.port)  # a taken port is told before seconds go into the model
     logs.event(
         "start",
         front=settings.front,
@@ -101,7 +103,22 @@ def run(settings: Settings) -> None:
         raise service.failure
 
 
-def _listen(host: str, port: int) -> socket.socket:
+async def _take_in(listeners: list[socket.socket]) -> None:
+    """Wait until nobody stands before the door: closing it resets connections that were never taken in.
+
+    uvloop runs its timers, one of which begins the stop, before it looks at its sockets.
+    """
+    until = time.monotonic() + LAST_CALL_S
+    while time.monotonic() < until and select.select(listeners, [], [], 0)[0]:
+        await asyncio.sleep(0.001)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket whose connections send each packet at once.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=socket.SOMAXCONN)
