@@ -1,6 +1,8 @@
 """The arrows of the architecture, walked over the real source."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,8 +56,6 @@ def test_imports_go_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("module", STDLIB_ONLY)
 def test_modules_that_the_driver_reads_need_the_standard_library_only(module: str) -> None:
-    import sys
-
     for name in imports(ROOT / f"src/kennel/classifier/{module}.py"):
         top = name.split(".")[0]
         assert top in sys.stdlib_module_names or name.startswith(tuple(f"kennel.classifier.{m}" for m in STDLIB_ONLY))
@@ -86,3 +86,19 @@ def code_of(path: Path) -> str:
     texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     numbers = [str(n.value) for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, float)]
     return "\n".join([*texts, *numbers, *imports(path)])
+
+
+def test_torchvision_is_imported_in_one_place_and_brings_no_compiler() -> None:
+    importers = {path.name for path in modules() if any(name.split(".")[0] == "torchvision" for name in imports(path))}
+    assert importers == {"vision.py", "augment.py"}  # its transforms of tensors need the compiler
+    code = """if True:
+        import sys
+        from kennel.classifier.model import outline
+        for arch in ("resnet18", "mobilenet_v2", "efficientnet_b0"):
+            outline(arch)
+        assert not {"torch._dynamo", "triton", "sympy"} & set(sys.modules)
+        import torch
+        assert torch.compile(torch.nn.Identity(), backend="eager")(torch.ones(1)).item() == 1
+        assert "torch._dynamo" in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)

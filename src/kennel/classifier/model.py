@@ -11,12 +11,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torchvision.models import WeightsEnum
 
 from kennel.classifier.errors import ModelError
+from kennel.classifier.vision import torchvision
 
 BAKED_WEIGHTS_VARIABLE = "KENNEL_PRETRAINED_DIR"  # set in the image; holds <arch>.pth files baked in at build time
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -52,12 +51,20 @@ def build(arch: str, num_classes: int) -> nn.Module:
     return torchvision.models.get_model(arch, **options)  # type: ignore[no-any-return]
 
 
+_NAMES = ("normal_", "uniform_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_")
+_DRAWS = tuple(getattr(torch.Tensor, name) for name in _NAMES)  # what first weights are made with
+
+
 class _ShapesOnly(TorchFunctionMode):
     """New weights without memory. Numbers stay real, unlike under `torch.device("meta")`: RegNet computes widths."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if (
+            func in _DRAWS and args[0].is_meta
+        ):  # nothing to draw into; torch would import its compiler, 140 MB, to find that out
+            return args[0]
         meta = {"device": "meta"} if func in (torch.empty, torch.zeros, torch.ones) else {}
         return func(*args, **{**(kwargs or {}), **meta})
 
@@ -249,7 +256,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def download(weights: WeightsEnum) -> Pretrained:
+def download(weights: torchvision.models.WeightsEnum) -> Pretrained:
     """Published weights, fetched once into torch's cache and held against the digest in their name.
 
     Raises:
