@@ -51,8 +51,11 @@ def build(arch: str, num_classes: int) -> nn.Module:
     return torchvision.models.get_model(arch, **options)  # type: ignore[no-any-return]
 
 
-_NAMES = ("normal_", "uniform_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_")
-_DRAWS = tuple(getattr(torch.Tensor, name) for name in _NAMES)  # what first weights are made with
+# What first weights are made with.
+_DRAWS = (
+    *(getattr(nn.init, name) for name in ("normal_", "uniform_", "kaiming_uniform_")),
+    *(getattr(torch.Tensor, name) for name in ("normal_", "uniform_", "erfinv_")),
+)
 
 
 class _ShapesOnly(TorchFunctionMode):
@@ -61,10 +64,8 @@ class _ShapesOnly(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if (
-            func in _DRAWS and args[0].is_meta
-        ):  # nothing to draw into; torch would import its compiler, 140 MB, to find that out
-            return args[0]
+        if func in _DRAWS:  # nothing to draw into; torch would import its compiler, 140 MB, to find that out
+            return args[0] if args else (kwargs or {})["tensor"]
         meta = {"device": "meta"} if func in (torch.empty, torch.zeros, torch.ones) else {}
         return func(*args, **{**(kwargs or {}), **meta})
 
