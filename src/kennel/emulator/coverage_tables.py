@@ -10,7 +10,7 @@ from collections.abc import Mapping
 Table = Mapping[str, Mapping[str, str]]
 
 _NO_KMS = "there is no key service here; what is written is as safe as its folder"
-_NO_IAM = "there are no roles here; programs run with the credentials of whoever started the emulator"
+_NO_IAM = "there are no roles here; S3 is read and written with the credentials of whoever started the emulator"
 _NO_VPC = "there are no VPCs here"
 _NO_EXPERIMENTS = "experiments and MLflow are not emulated; the job runs without them"
 _NO_HUB = "hubs and their licences need AWS; send an S3 or file:// URI of your own"
