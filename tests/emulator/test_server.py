@@ -258,6 +258,17 @@ def test_a_taken_port_and_a_readable_key_are_told_in_one_sentence(tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
+def test_an_answer_does_not_wait_for_an_acknowledgement(emulator: Emulator) -> None:
+    client = emulator.client("sagemaker")
+    client.list_models()
+    took_s = []
+    for _ in range(20):
+        start = time.perf_counter()
+        client.list_models()
+        took_s.append(time.perf_counter() - start)
+    assert min(took_s) < 0.03, "40 ms are Nagle's algorithm"
+
+
 def test_many_clients_at_once_create_each_job_once(emulator: Emulator) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
