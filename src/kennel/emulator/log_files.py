@@ -103,6 +103,14 @@ class LogFiles:
         names = [unquote(path.name) for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
         return sorted(name for name in names if name.startswith(prefix))
 
+    def has_group(self, group: str) -> bool:
+        """Whether the group is there.
+
+        Raises:
+            ValueError: the name cannot be that of a group.
+        """
+        return self._group(group).is_dir()
+
     def groups(self, prefix: str = "") -> list[str]:
         """The groups that have a stream, in alphabetical order."""
         found = {"/" + str(path.parent.relative_to(self._folder)) for path in self._folder.rglob("*") if path.is_file()}
