@@ -1,6 +1,7 @@
 """The arrows of the architecture, walked over the real source."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,16 @@ ALLOWED = {  # package -> prefixes of our own modules that it may import
         "kennel.classifier.contract",
         "kennel.classifier.errors",
         "kennel.classifier.metrics",
+        # What the data check shares with the trainer, all of it without torch:
+        "kennel.classifier.folder",
+        "kennel.classifier.images",
+        "kennel.classifier.layout",
+        "kennel.classifier.manifest",
     ),
     "serving": ("serving", "kennel.classifier"),
 }
-STDLIB_ONLY = ("config", "contract", "errors", "metrics")  # so that the driver needs no torch
+STDLIB_ONLY = ("config", "contract", "errors", "layout", "manifest", "metrics")  # so that the driver needs no torch
+PILLOW_ONLY = ("folder", "images")  # the data check decodes photos as the trainer does
 
 
 def modules() -> list[Path]:
@@ -54,11 +61,17 @@ def test_imports_go_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("module", STDLIB_ONLY)
 def test_modules_that_the_driver_reads_need_the_standard_library_only(module: str) -> None:
-    import sys
-
     for name in imports(ROOT / f"src/kennel/classifier/{module}.py"):
         top = name.split(".")[0]
         assert top in sys.stdlib_module_names or name.startswith(tuple(f"kennel.classifier.{m}" for m in STDLIB_ONLY))
+
+
+@pytest.mark.parametrize("module", PILLOW_ONLY)
+def test_modules_of_the_data_check_need_no_torch(module: str) -> None:
+    light = tuple(f"kennel.classifier.{m}" for m in (*STDLIB_ONLY, *PILLOW_ONLY))
+    for name in imports(ROOT / f"src/kennel/classifier/{module}.py"):
+        top = name.split(".")[0]
+        assert top in (*sys.stdlib_module_names, "PIL", "numpy") or name.startswith(light)
 
 
 OWNERS = {
