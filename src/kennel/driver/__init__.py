@@ -1,0 +1,1 @@
+"""Your machine: the `kennel` command, and the same functions for notebooks."""
