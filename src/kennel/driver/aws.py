@@ -13,7 +13,7 @@ from typing import Any
 
 from kennel.driver.clients import Clients
 from kennel.driver.findings import FAIL, OK, WARN, Finding
-from kennel.driver.refusals import code_of, explain, is_missing
+from kennel.driver.refusals import botocore_errors, code_of, explain, is_missing
 
 _ROLE = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}):role/(?P<path>.+)")
 _SERVICE = "sagemaker.amazonaws.com"
@@ -23,11 +23,9 @@ _ECR_ACTIONS = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchChe
 
 def check_identity(clients: Clients) -> Finding:
     """Who asks."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     try:
         identity = clients("sts").get_caller_identity()
-    except (ClientError, BotoCoreError) as error:
+    except botocore_errors() as error:
         refused = explain(error)
         return Finding(FAIL, "credentials", str(refused), refused.hint or "aws configure, or aws sso login.")
     return Finding(OK, "credentials", f"{identity['Arn']} in {clients.region}")
@@ -35,15 +33,11 @@ def check_identity(clients: Clients) -> Finding:
 
 def check_bucket(clients: Clients, bucket: str) -> Finding:
     """Whether the bucket exists, can be reached, and lies in the region of the job."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     subject = f"bucket {bucket}"
     try:
         head = clients("s3").head_bucket(Bucket=bucket)
-    except ClientError as error:
+    except botocore_errors() as error:
         return _bucket_refused(error, subject, bucket, clients.region)
-    except BotoCoreError as error:
-        return Finding(FAIL, subject, str(error))
     region = head.get("BucketRegion") or clients.region
     if region != clients.region:
         return _elsewhere(subject, region, clients.region)
@@ -52,7 +46,8 @@ def check_bucket(clients: Clients, bucket: str) -> Finding:
 
 def _bucket_refused(error: Any, subject: str, bucket: str, region: str) -> Finding:
     code = code_of(error)
-    own = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
+    answer = getattr(error, "response", {})
+    own = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
     if code in ("301", "PermanentRedirect", "400") and own and own != region:
         return _elsewhere(subject, own, region)
     if is_missing(error) or code == "NoSuchBucket":
@@ -75,8 +70,6 @@ def check_role(
     clients: Clients, role: str, bucket: str, *, images: Sequence[str] = (), kms_keys: Sequence[str] = ()
 ) -> list[Finding]:
     """Whether SageMaker may take the role, and the role may do what a job needs: every missing permission by name."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     match = _ROLE.fullmatch(role)
     if not match:
         return [Finding(FAIL, "role", f"'{role}' is not the ARN of a role.", "Write arn:aws:iam::ACCOUNT:role/NAME.")]
@@ -84,12 +77,10 @@ def check_role(
     subject = f"role {name}"
     try:
         found = clients("iam").get_role(RoleName=name)["Role"]
-    except ClientError as error:
+    except botocore_errors() as error:
         if code_of(error) == "NoSuchEntity":
-            return [Finding(FAIL, subject, "does not exist.", "aws iam get-role shows roles; check the name.")]
+            return [Finding(FAIL, subject, "does not exist.", "aws iam list-roles shows those that do.")]
         return [Finding(WARN, subject, f"not checked: {explain(error)}")]
-    except BotoCoreError as error:
-        return [Finding(WARN, subject, f"not checked: {error}")]
     needs = needed(match["partition"], bucket, images, kms_keys)
     return [_trust(subject, found["AssumeRolePolicyDocument"]), *_simulate(clients, role, subject, needs)]
 
@@ -127,8 +118,6 @@ def _trust(subject: str, document: Any) -> Finding:
 
 
 def _simulate(clients: Clients, role: str, subject: str, needs: list[tuple[tuple[str, ...], str]]) -> list[Finding]:
-    from botocore.exceptions import BotoCoreError, ClientError
-
     try:
         missing = [
             (action, resource)
@@ -139,7 +128,7 @@ def _simulate(clients: Clients, role: str, subject: str, needs: list[tuple[tuple
                 )
             )
         ]
-    except (ClientError, BotoCoreError) as error:
+    except botocore_errors() as error:
         return [
             Finding(
                 WARN, subject, f"its permissions were not checked: {explain(error)}",

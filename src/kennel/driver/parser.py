@@ -29,6 +29,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if words and words[0] not in commands and not argv[0].startswith("-"):
         parser.error(f"unknown command '{words[0]}'{_guess(words[0], list(commands))}")
     arguments, extras = parser.parse_known_args(argv)
+    if arguments.command == "train":  # argparse gives up a list of words at the first flag among them
+        arguments.hyperparameters += [word for word in extras if not word.startswith("-")]
+        extras = [word for word in extras if word.startswith("-")]
     if extras:
         chosen = commands[arguments.command]
         known = [flag for action in chosen._actions for flag in action.option_strings]  # argparse has no public list

@@ -14,7 +14,7 @@ from typing import Any
 
 from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES
 from kennel.driver.errors import DriverError
-from kennel.driver.refusals import code_of, explain
+from kennel.driver.refusals import botocore_errors, code_of, explain
 from kennel.driver.requests import unique_name
 from kennel.driver.session import Session
 from kennel.driver.uris import read, write
@@ -106,7 +106,7 @@ def predict(session: Session, question: Question, paths: Sequence[Path]) -> Iter
 
 
 def _ask(session: Session, question: Question, path: Path) -> Answer:
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError
 
     data = path.read_bytes()
     if len(data) > PAYLOAD_LIMIT_BYTES:
@@ -124,7 +124,7 @@ def _ask(session: Session, question: Question, path: Path) -> Answer:
         body = answer["Body"].read()
     except ClientError as error:
         return Answer(path, error=_refusal(error, question.endpoint))
-    except BotoCoreError as error:
+    except botocore_errors() as error:
         raise explain(error, "InvokeEndpoint") from error
     seconds = time.perf_counter() - begun
     return _parse(path, body, answer.get("InvokedProductionVariant", ""), seconds)

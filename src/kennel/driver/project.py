@@ -228,7 +228,7 @@ def _get(project: Project, dotted: str) -> Any:
     return value
 
 
-def keys() -> list[str]:
+def setting_names() -> list[str]:
     """Every key of a project file by its dotted name, for the documentation."""
     found: list[str] = []
     for part in fields(Project):

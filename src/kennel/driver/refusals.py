@@ -12,6 +12,7 @@ from kennel.driver.errors import DriverError
 _DENIED = ("AccessDenied", "AccessDeniedException", "AccessDeniedError", "UnauthorizedOperation", "403", "Forbidden")
 _STALE = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException",
           "SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidSignatureException")  # fmt: skip
+_MESSAGE_CHARS = 1500  # a failure reason has 1024
 _NOT_AUTHORIZED = re.compile(
     r"(?:User|principal)?:?\s*(?P<who>arn:\S+)? ?is not authorized to perform: (?P<action>[\w:-]+)"
     r"(?: on resource: (?P<resource>\S+))?"
@@ -25,11 +26,10 @@ def code_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """The message of a botocore ClientError."""
+    """The message of an error in one line; a proxy's web page is cut."""
     response: Any = getattr(error, "response", None)
-    if isinstance(response, dict):
-        return str(response.get("Error", {}).get("Message", "")) or str(error)
-    return str(error)
+    message = str(response.get("Error", {}).get("Message", "")) if isinstance(response, dict) else ""
+    return " ".join((message or str(error)).split())[:_MESSAGE_CHARS]
 
 
 def is_missing(error: BaseException) -> bool:
@@ -55,18 +55,24 @@ def explained(doing: str = "") -> Iterator[None]:
     Raises:
         DriverError: for each of botocore's errors.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     try:
         yield
-    except ClientError as error:
+    except botocore_errors() as error:
         raise explain(error, doing) from error
-    except BotoCoreError as error:
-        raise _explain_local(error, doing) from error
+
+
+def botocore_errors() -> tuple[type[Exception], ...]:
+    """Everything that botocore raises for the other end, the way there, or this machine's settings."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError  # an answer in no form of AWS, such as a proxy's web page
+
+    return BotoCoreError, ClientError, ResponseParserError
 
 
 def explain(error: BaseException, doing: str = "") -> DriverError:
     """A refusal in words; a missing permission is named."""
+    if not code_of(error):
+        return _explain_local(error, doing)
     code, message = code_of(error), message_of(error)
     before = f"{doing}: " if doing else ""
     denied = _NOT_AUTHORIZED.search(message)
@@ -89,7 +95,7 @@ def explain(error: BaseException, doing: str = "") -> DriverError:
         return DriverError(
             f"{before}{message}", "Ask for a higher quota in Service Quotas, or use another instance type."
         )
-    return DriverError(f"{before}{message} ({code})" if code else f"{before}{message}")
+    return DriverError(f"{before}{message} ({code})")
 
 
 def _explain_local(error: BaseException, doing: str) -> DriverError:
@@ -102,4 +108,4 @@ def _explain_local(error: BaseException, doing: str) -> DriverError:
         return DriverError(f"{before}{error}", "Check the network; for the local SageMaker, kennel status.")
     if name == "NoRegionError":
         return DriverError(f"{before}no region.", "Give --region, set region in kennel.toml, or AWS_REGION.")
-    return DriverError(f"{before}{error}")
+    return DriverError(f"{before}{message_of(error)}")
