@@ -51,7 +51,8 @@ class Context:
 
 def up(context: Context) -> Result:
     """Start the local SageMaker."""
-    running = connection.start(context.session.home, context.session.reporter.say)
+    session, port = context.session, context.arguments.port
+    running = connection.start(session.home, session.reporter.say, runner=session.project.runner, port=port)
     return Result(f"The local SageMaker answers at {running.url} (process {running.pid}).", _emulator(running))
 
 
@@ -86,7 +87,8 @@ def status(context: Context) -> Result:
 
 def env(context: Context) -> Result:
     """Variables for other AWS clients."""
-    running = connection.start(context.session.home, context.session.reporter.say)
+    session = context.session
+    running = connection.start(session.home, session.reporter.say, runner=session.project.runner)
     variables = running.environment()
     if context.arguments.unset:
         return Result(f"unset {' '.join(variables)}", list(variables))

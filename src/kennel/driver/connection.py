@@ -23,6 +23,7 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.05
 _LOG_LINES = 8
+_SERVE = (sys.executable, "-m", "kennel.emulator", "serve")
 _children: list[subprocess.Popen[bytes]] = []  # kept, so that Python does not complain of a child that still runs
 
 
@@ -61,8 +62,22 @@ def find(home: Home) -> Emulator | None:
     return found if _answers(found.url) else None
 
 
-def start(home: Home, say: Callable[[str], None], timeout_s: float = START_TIMEOUT_S) -> Emulator:
+def start(
+    home: Home,
+    say: Callable[[str], None],
+    *,
+    runner: str = "auto",
+    port: int = 0,
+    timeout_s: float = START_TIMEOUT_S,
+) -> Emulator:
     """Find the local SageMaker, or start it as a process of its own that outlives this one.
+
+    Args:
+        home: its folder.
+        say: where to tell that it is started.
+        runner: what it starts images with, `docker`, `process` or `auto`; one that runs already keeps its own.
+        port: where it listens; 0: any free one.
+        timeout_s: how long it may take to answer.
 
     Raises:
         DriverError: it ended, or did not answer in time.
@@ -77,7 +92,7 @@ def start(home: Home, say: Callable[[str], None], timeout_s: float = START_TIMEO
         say(f"Starting the local SageMaker in {home.path}")
         with home.server_log.open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "kennel.emulator", "serve", "--home", str(home.path), "--port", "0"],
+                [*_SERVE, "--home", str(home.path), "--port", str(port), "--runner", runner],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -89,7 +89,11 @@ class _Commands:
 
 
 def _server(commands: _Commands) -> None:
-    commands.add("up", "start the local SageMaker (any other command does so, too)", "kennel up", sends=False)
+    up = commands.add(
+        "up", "start the local SageMaker (any other command does so, too)", "kennel up --runner process", sends=False
+    )
+    up.add_argument("--runner", choices=("auto", "docker", "process"), help="what starts the images (default auto)")
+    up.add_argument("--port", type=int, default=0, metavar="N", help="of 127.0.0.1 (default: any free one)")
     commands.add("down", "end the local SageMaker; nothing that it knows is lost", "kennel down", sends=False)
     commands.add("status", "show what runs", "kennel status", sends=False)
     env = commands.add(

@@ -80,6 +80,7 @@ class Project:
     """A whole project file; without one, its defaults are enough for the local SageMaker."""
 
     on: str = LOCAL
+    runner: str = "auto"  # of the local SageMaker when it starts: docker, process, or docker where it is (auto)
     region: str = ""
     role: str = ""
     bucket: str = ""
@@ -196,7 +197,7 @@ def _set(owner: Any, path: list[str], value: Any) -> Any:
     return replace(owner, **{path[0]: _set(getattr(owner, path[0]), path[1:], value)})
 
 
-_CHOICES = {"on": (LOCAL, AWS), "train.input_mode": ("File", "FastFile")}
+_CHOICES = {"on": (LOCAL, AWS), "runner": ("auto", "docker", "process"), "train.input_mode": ("File", "FastFile")}
 _AT_LEAST_ONE = (
     "train.instance_count", "train.volume_gb", "train.max_runtime_minutes", "deploy.instance_count",
     "deploy.serverless_concurrency", "transform.instance_count", "transform.max_concurrent",

@@ -49,7 +49,7 @@ class Session:
     def clients(self) -> Clients:
         """boto3 clients; starts the local SageMaker when it is asked for and does not run."""
         if self.is_local:
-            emulator = connection.start(self.home, self.reporter.say)
+            emulator = connection.start(self.home, self.reporter.say, runner=self.project.runner)
             return Clients(emulator.region, emulator)
         with explained():
             return clients.aws(self.project.region, connection.find(self.home))

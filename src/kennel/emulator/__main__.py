@@ -1,0 +1,64 @@
+"""`python -m kennel.emulator serve`: the local SageMaker."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from kennel.emulator.errors import EmulatorError
+from kennel.emulator.home import DEFAULT_HOME, HOME_VARIABLE, Home
+from kennel.emulator.runners import CHOICES
+
+_EXAMPLE = "example: python -m kennel.emulator serve --home ~/.kennel --port 4321"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence instead of the usage text."""
+        self.exit(2, f"{self.prog}: {message}. Try --help.\n")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line; exits with 2 and one sentence when it is wrong."""
+    parser = _Parser(prog="kennel.emulator", description="SageMaker's API on this machine.", epilog=_EXAMPLE)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|coverage")
+    serve = commands.add_parser("serve", help="answer until SIGTERM", epilog=_EXAMPLE, allow_abbrev=False)
+    serve.add_argument("--home", type=Path, help=f"where all is kept (default: {HOME_VARIABLE}, else {DEFAULT_HOME})")
+    serve.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (default: any free one, see emulator.json)")
+    serve.add_argument("--runner", choices=CHOICES, default="auto", help="what starts the images (default: auto)")
+    serve.add_argument("--region", default="us-east-1", help="in ARNs and signatures (default: us-east-1)")
+    serve.add_argument("--max-payload-bytes", type=int, help="of an invocation (default: SageMaker's 6 MiB)")
+    commands.add_parser("coverage", help="print what becomes of every member of the requests, as Markdown")
+    return parser.parse_args(arguments)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from kennel.emulator.server import Settings, serve  # imports the web server and AWS's models: half a second
+
+    home = Home(options.home.expanduser().absolute()) if options.home else Home.from_environ()
+    given = {"payload_limit_bytes": options.max_payload_bytes} if options.max_payload_bytes else {}
+    settings = Settings(home, options.port, options.runner, options.region, **given)
+    serve(settings, lambda url: print(f"kennel.emulator: {url}, home {home.path}", file=sys.stderr, flush=True))
+
+
+def _coverage(options: argparse.Namespace) -> None:  # noqa: ARG001 - the shape of a command
+    from kennel.emulator.coverage import markdown_tables
+
+    print(markdown_tables(), end="")
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until SIGTERM; 0 after a clean stop, 1 with one sentence when it cannot be done."""
+    options = parse(arguments)
+    try:
+        {"serve": _serve, "coverage": _coverage}[options.command](options)
+    except EmulatorError as error:
+        print(f"kennel.emulator: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,212 @@
+"""The hosts of a job as folders and launches: what lies below each base folder, and what is mounted where."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kennel.classifier.contract import BASE_DIR, ContainerPaths
+from kennel.emulator.channels import PIPE, Channel, read_channels
+from kennel.emulator.feeder import Feed, write_feeds
+from kennel.emulator.inputs import deliver
+from kennel.emulator.runners.base import GIBIBYTE, JOB_LABEL, Launch, Mount, Runner
+from kennel.emulator.storage import FILE, Uri
+from kennel.emulator.sync import FolderSync
+from kennel.emulator.training_config import PROFILER, TENSORBOARD, TENSORS, Host, config_files, read_hosts
+
+_CONTAINER = ContainerPaths(Path(BASE_DIR))
+_UPLOADED = {  # member of the request: the default folder, and its place below S3OutputPath/JOB
+    "DebugHookConfig": (TENSORS, "debug-output"),
+    "TensorBoardOutputConfig": (TENSORBOARD, "tensorboard-output"),
+    "ProfilerConfig": (PROFILER, "profiler-output"),
+}
+
+
+@dataclass(frozen=True)
+class JobHost:
+    """One host of one job on this machine."""
+
+    host: Host
+    document: Mapping[str, Any]
+    hosts: tuple[Host, ...]
+    folder: Path  # everything of this host
+    region: str
+
+    @property
+    def paths(self) -> ContainerPaths:
+        """What stands for SageMaker's base folder."""
+        return ContainerPaths(self.folder / "ml")
+
+    @property
+    def run_name(self) -> str:
+        """The name of the container; resource names have no dots, so no two can be the same."""
+        return f"job.{self.document['TrainingJobName']}.{self.host.name}"
+
+    @property
+    def feeds_file(self) -> Path:
+        """What the feeder of this host's pipes reads."""
+        return self.folder / "feeds.json"
+
+    @property
+    def feeder_log(self) -> Path:
+        """What that feeder has to say."""
+        return self.folder / "feeder.log"
+
+    def channels(self) -> list[Channel]:
+        """Those that this host's group gets."""
+        return [c for c in read_channels(self.document) if not c.groups or self.host.group in c.groups]
+
+    def prepare(self, runner: Runner, stopped: Callable[[], bool]) -> list[Mount]:
+        """Make the folder anew with configuration and channels, and return what is mounted; none once it is stopped.
+
+        Raises:
+            StorageError: a channel cannot be brought.
+            ValueError: a path that this runner cannot offer.
+        """
+        shutil.rmtree(self.folder, ignore_errors=True)
+        paths = self.paths
+        for folder in (paths.config_dir, paths.channels_dir, paths.model_dir, paths.output_data_dir):
+            folder.mkdir(parents=True)
+        self._write_config(runner)
+        mounts = [
+            Mount(paths.base / "input", str(_CONTAINER.base / "input")),
+            Mount(paths.model_dir, str(_CONTAINER.model_dir)),
+            Mount(paths.base / "output", str(_CONTAINER.base / "output")),
+        ]
+        feeds: list[Feed] = []
+        for channel in self.channels():
+            if stopped():
+                return []
+            rank, count = self._rank(channel)
+            if channel.input_mode == PIPE:
+                feeds.append(Feed(channel, f"{paths.channels_dir / channel.name}_", rank, count))
+            else:
+                target = str(_CONTAINER.channels_dir / channel.name)
+                mounts += deliver(channel, paths.channels_dir / channel.name, target, rank=rank, hosts=count)
+        if feeds:
+            write_feeds(feeds, self.feeds_file)
+        return mounts + list(self._checkpoints(runner))
+
+    def _rank(self, channel: Channel) -> tuple[int, int]:
+        getting = [host for host in self.hosts if not channel.groups or host.group in channel.groups]
+        return getting.index(self.host), len(getting)
+
+    def _write_config(self, runner: Runner) -> None:
+        files = config_files(
+            self.document,
+            self.channels(),
+            self.host,
+            list(self.hosts),
+            interface="eth0" if runner.name == "docker" and not self._is_cut_off else "lo",
+            seen=lambda path: runner.seen_path(self.paths.base, path),
+            local_paths={member: self.local_path(member) for member in ("CheckpointConfig", *_UPLOADED)},
+        )
+        for name, content in files.items():
+            (self.paths.config_dir / name).write_text(json.dumps(content), encoding="utf-8")
+
+    @property
+    def _is_cut_off(self) -> bool:
+        return bool(self.document.get("EnableNetworkIsolation")) and len(self.hosts) == 1
+
+    def local_path(self, member: str) -> str:
+        """The container's folder for CheckpointConfig and its like."""
+        default = str(_CONTAINER.checkpoints_dir)
+        if member in _UPLOADED:
+            default = str(_CONTAINER.base / _UPLOADED[member][0])
+        config = self.document.get(member) or {}
+        given = (config.get("ProfilingParameters") or {}) if member == "ProfilerConfig" else config
+        return os.path.normpath(given.get("LocalPath") or default)
+
+    def _checkpoints(self, runner: Runner) -> Iterator[Mount]:
+        """A folder of this machine is mounted where it is; one of S3 has a folder here that is kept like it."""
+        config = self.document.get("CheckpointConfig")
+        if not config:
+            return
+        uri, target = Uri.parse(config["S3Uri"]), self.local_path("CheckpointConfig")
+        source = uri.file if uri.scheme == FILE else self.checkpoints_dir
+        source.mkdir(parents=True, exist_ok=True)
+        runner.seen_path(self.paths.base, target)
+        yield Mount(source, target)
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """This host's copy of the checkpoints of S3; outside the base folder, since LocalPath may be anywhere."""
+        return self.folder / "checkpoints"
+
+    def checkpoint_sync(self, warn: Callable[[str], None]) -> FolderSync | None:
+        """Who keeps the checkpoints of S3; None where they are a folder of this machine."""
+        config = self.document.get("CheckpointConfig")
+        if not config or Uri.parse(config["S3Uri"]).scheme == FILE:
+            return None
+        return FolderSync(self.checkpoints_dir, Uri.parse(config["S3Uri"]), self.folder / "checkpoints.json", warn)
+
+    def output_syncs(self, warn: Callable[[str], None]) -> Iterator[FolderSync]:
+        """Who uploads tensors, TensorBoard's files and profiles while they come."""
+        for member, (_, below) in _UPLOADED.items():
+            config = self.document.get(member) or {}
+            relative = os.path.relpath(self.local_path(member), _CONTAINER.base)
+            if config.get("S3OutputPath") and not relative.startswith(".."):
+                uri = Uri.parse(config["S3OutputPath"]).join(self.document["TrainingJobName"], below)
+                yield FolderSync(self.paths.base / relative, uri, self.folder / f"{below}.json", warn)
+
+    def launch(self, mounts: list[Mount], log_file: Path) -> Launch:
+        """What the runner is told."""
+        algorithm, name = self.document["AlgorithmSpecification"], self.document["TrainingJobName"]
+        entrypoint = tuple(algorithm.get("ContainerEntrypoint") or ())
+        arguments = tuple(algorithm.get("ContainerArguments") or (() if entrypoint else ("train",)))
+        several = len(self.hosts) > 1
+        return Launch(
+            name=self.run_name,
+            image=algorithm["TrainingImage"],
+            log_file=log_file,
+            base_dir=self.paths.base,
+            arguments=arguments,
+            entrypoint=entrypoint,
+            environ=self._environ(),
+            mounts=tuple(mounts),
+            hostname=self.host.name,
+            hosts=tuple(host.name for host in self.hosts),
+            network=f"job.{name}" if several else None,
+            isolated=bool(self.document.get("EnableNetworkIsolation")),
+            shm_size_bytes=max(2 * GIBIBYTE, _memory_bytes() // 2),
+            labels={JOB_LABEL: name},
+        )
+
+    def _environ(self) -> dict[str, str]:
+        region = {"AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region}
+        own = {
+            "TRAINING_JOB_NAME": self.document["TrainingJobName"],
+            "TRAINING_JOB_ARN": self.document["TrainingJobArn"],
+        }
+        return region | dict(self.document.get("Environment") or {}) | own
+
+    def feeder(self) -> Launch | None:
+        """The process that fills the pipes; it is not the image's, so it runs on this machine with either runner."""
+        if not self.feeds_file.exists():
+            return None
+        return Launch(
+            name=f"feeder.{self.document['TrainingJobName']}.{self.host.name}",
+            image="",
+            log_file=self.feeder_log,
+            base_dir=self.folder,
+            entrypoint=(sys.executable, "-m", "kennel.emulator.feeder", str(self.feeds_file)),
+            arguments=(),
+            environ={name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+            labels={JOB_LABEL: self.document["TrainingJobName"]},
+        )
+
+
+def job_hosts(document: Mapping[str, Any], folder: Path, region: str) -> list[JobHost]:
+    """All hosts of a job, each with a folder below the job's own."""
+    hosts = tuple(read_hosts(document))
+    return [JobHost(host, document, hosts, folder / "hosts" / host.name, region) for host in hosts]
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,127 @@
+"""What CloudWatch Logs would keep: a folder for each log group, a file of JSON lines for each stream.
+
+Several processes may append to a stream; a line is written at once, and one that a kill left unfinished is not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
+TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
+ENDPOINT_LOGS = "/aws/sagemaker/Endpoints"  # followed by /NAME
+WARNING_LOGS = "/kennel/warnings"  # what a request asked for and the emulator does not do
+_GROUP = re.compile(r"(/[A-Za-z0-9_#-][.A-Za-z0-9_#-]*)+")  # CloudWatch's characters; no part begins with a dot
+_MAX_FILE_NAME_BYTES = 255
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """One line of a log, and the bytes of the file that hold it."""
+
+    timestamp_ms: int
+    message: str
+    start: int
+    end: int
+
+
+class LogFiles:
+    """The log groups below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def file(self, group: str, stream: str) -> Path:
+        """Where a stream is kept, whether it is there or not.
+
+        Raises:
+            ValueError: the names cannot be those of a group and a stream.
+        """
+        name = quote(stream, safe="").replace(".", "%2E")
+        if not name or len(name) > _MAX_FILE_NAME_BYTES:
+            raise ValueError(f"'{stream}' is no log stream's name; use 1 to about 200 characters.")
+        return self._group(group) / name
+
+    def append(self, group: str, stream: str, messages: Iterable[str], timestamp_ms: int | None = None) -> None:
+        """Add events, all of them or none; the stream is made when it is not there."""
+        now_ms = time.time_ns() // 1_000_000 if timestamp_ms is None else timestamp_ms
+        lines = [json.dumps({"timestamp": now_ms, "message": message}) + "\n" for message in messages]
+        path = self.file(group, stream)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            file.write("".join(lines).encode())
+
+    def read(self, group: str, stream: str, start: int = 0) -> Iterator[LogEvent]:
+        """The events from byte `start` on, in the order in which they came; none when there is no such stream."""
+        try:
+            file = self.file(group, stream).open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            file.seek(start)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                with contextlib.suppress(ValueError):  # what a killed writer left, with the next line glued to it
+                    value = json.loads(line)
+                    yield LogEvent(value["timestamp"], value["message"], start, start + len(line))
+                start += len(line)
+
+    def first_and_last(self, group: str, stream: str) -> tuple[LogEvent, LogEvent] | None:
+        """The two ends of a stream, or None while it is empty."""
+        events = self.read(group, stream)
+        first = next(events, None)
+        if first is None:
+            return None
+        *_, last = first, *self.read(group, stream, self._near_the_end(group, stream, first.end))
+        return first, last
+
+    def _near_the_end(self, group: str, stream: str, first_end: int) -> int:
+        """Where a line begins that is among the last of the stream."""
+        with self.file(group, stream).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            back = 65_536
+            while back < size - first_end:
+                file.seek(size - back)
+                block = file.read(back)
+                if block.count(b"\n") > 1:
+                    return size - back + block.index(b"\n") + 1
+                back *= 2
+        return 0
+
+    def streams(self, group: str, prefix: str = "") -> list[str]:
+        """The streams of a group in alphabetical order; none when there is no such group."""
+        folder = self._group(group)
+        names = [unquote(path.name) for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+        return sorted(name for name in names if name.startswith(prefix))
+
+    def has_group(self, group: str) -> bool:
+        """Whether the group is there.
+
+        Raises:
+            ValueError: the name cannot be that of a group.
+        """
+        return self._group(group).is_dir()
+
+    def groups(self, prefix: str = "") -> list[str]:
+        """The groups that have a stream, in alphabetical order."""
+        found = {"/" + str(path.parent.relative_to(self._folder)) for path in self._folder.rglob("*") if path.is_file()}
+        return sorted(group for group in found if group.startswith(prefix))
+
+    def delete(self, group: str, prefix: str) -> None:
+        """Remove the streams of a group whose names begin with `prefix`."""
+        for stream in self.streams(group, prefix):
+            self.file(group, stream).unlink(missing_ok=True)
+
+    def _group(self, group: str) -> Path:
+        if not _GROUP.fullmatch(group):
+            raise ValueError(f"'{group}' is no log group here; it begins with / and has letters, digits and -_#.")
+        return self._folder / group[1:]

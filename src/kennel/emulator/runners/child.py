@@ -1,0 +1,153 @@
+"""The parent of a program that is run without a container: it outlives the emulator.
+
+`python -m kennel.emulator.runners.child FOLDER` reads FOLDER/launch.json, leaves its session, starts the program,
+appends its lines to the log, and at the end writes FOLDER/exit.json. SIGTERM is handed to the program alone; SIGUSR1
+kills everything that descends from it. When the program ends, so does all that it left running, as in a container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from kennel.emulator.runners import namespaces
+from kennel.emulator.runners.processes import descendants, start_time
+
+LAUNCH, PROCESS, EXIT = "launch.json", "process.json", "exit.json"
+_LINE_BYTES = 256 * 1024  # CloudWatch's largest event
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
+_LOG_END_S = 5  # for what a descendant that got away keeps open
+
+
+def write(path: Path, value: Any) -> None:
+    """Write JSON so that readers see all of it or nothing of it."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":  # elsewhere what the program leaves behind is only found by its process group
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _pump(pipe: IO[bytes], log_file: Path) -> None:
+    """Append every line with the time at which it came; a line that a kill cut short counts as one."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab", buffering=0) as log:
+        while line := pipe.readline(_LINE_BYTES):
+            text = line.decode("utf-8", "replace").rstrip("\r\n")
+            event = {"timestamp": time.time_ns() // 1_000_000, "message": text}
+            with contextlib.suppress(OSError):  # a full disk must not end the program; the next line may fit
+                log.write((json.dumps(event) + "\n").encode())
+
+
+def _begin(launch: dict[str, Any]) -> subprocess.Popen[bytes]:
+    def enter() -> None:
+        _prctl(_SET_PDEATHSIG, signal.SIGKILL)  # nothing runs on without somebody who notes its end
+        namespaces.enter(launch["hosts_file"], isolated=launch["isolated"])
+
+    return subprocess.Popen(
+        launch["command"],
+        cwd=launch["folder"],
+        env=launch["environ"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        process_group=0,
+        preexec_fn=enter,  # noqa: PLW1509 - there is one thread
+    )
+
+
+def _kill_all(program: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(program, signal.SIGKILL)
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _wait(program: int) -> int:
+    """Reap until the program and all that it left have ended; the program's status as a shell gives it."""
+    code: int | None = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, 0 if code is None else os.WNOHANG)
+        except ChildProcessError:
+            return code or 0
+        if pid == program:
+            ended = os.waitstatus_to_exitcode(status)
+            code = ended if ended >= 0 else 128 - ended
+        elif pid == 0:
+            _kill_all(program)  # again and again, because they may start others meanwhile
+            time.sleep(0.02)
+
+
+def supervise(folder: Path, ready: int) -> None:
+    """Run the program to its end. What is written to `ready` is why it could not start, or nothing."""
+    launch = json.loads((folder / LAUNCH).read_text(encoding="utf-8"))
+    _prctl(_SET_CHILD_SUBREAPER, 1)
+    try:
+        process = _begin(launch)
+    except (OSError, subprocess.SubprocessError) as error:
+        os.write(ready, str(error).encode())
+        return
+    program = process.pid
+    signal.signal(signal.SIGTERM, lambda *_: _tell(program))
+    signal.signal(signal.SIGUSR1, lambda *_: _kill_all(program))
+    write(folder / PROCESS, {"pid": os.getpid(), "started": start_time(os.getpid()), "program": program})
+    os.close(ready)
+    assert process.stdout is not None  # noqa: S101 - asked for above
+    pump = threading.Thread(target=_pump, args=(process.stdout, Path(launch["log_file"])), daemon=True)
+    pump.start()
+    code = _wait(program)
+    pump.join(_LOG_END_S)
+    write(folder / EXIT, {"code": code, "ended": time.time()})
+
+
+def _tell(program: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(program, signal.SIGTERM)
+
+
+def main(folder: Path) -> int:
+    """Leave the caller behind; return when the program has started, with 1 and the reason when it has not."""
+    reader, ready = os.pipe()
+    if os.fork() == 0:
+        os.close(reader)
+        os.setsid()
+        _leave_streams(folder / "supervisor.log")
+        try:
+            supervise(folder, ready)
+        except BaseException as error:  # whatever it is, the caller must not take it for a start
+            with contextlib.suppress(OSError):
+                os.write(ready, repr(error).encode())
+            raise
+        finally:
+            os._exit(0)
+    os.close(ready)
+    with os.fdopen(reader, "rb") as pipe:
+        problem = pipe.read().decode()
+    sys.stderr.write(problem)
+    return 1 if problem else 0
+
+
+def _leave_streams(file: Path) -> None:
+    """Let go of the caller's pipes, which it reads to their end."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,240 @@
+"""Images as containers, through the docker command line. A handle is the container's id."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kennel.emulator.runners.base import (
+    HOME_LABEL,
+    Exited,
+    Launch,
+    Lost,
+    Mount,
+    RunnerError,
+    Running,
+    State,
+)
+from kennel.emulator.runners.container_log import follow
+from kennel.emulator.runners.docker_command import MissingContainerError, docker, has_gpus, inspect
+
+_LOG_LABEL = "kennel.log"
+_INSPECT_S = 5.0  # how long a container counts as running because its log has not ended
+_LOG_END_S = 10.0
+_PULL_S = 3600.0
+
+
+class DockerRunner:
+    """Starts containers and finds them again by their labels."""
+
+    name = "docker"
+
+    def __init__(self, home: Path, owner: tuple[int, int] | None = None) -> None:
+        """Mark the containers as those of `home`; what they write is given to `owner`, or else to the caller.
+
+        Raises:
+            RunnerError: no engine answers.
+        """
+        self._home = str(home)
+        self._owner = owner or (os.getuid(), os.getgid())
+        self._gpus = has_gpus()
+        self._followers: dict[str, threading.Thread] = {}
+        self._looked_at: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def _container_name(self, name: str) -> str:
+        return f"kennel-{hashlib.sha256(self._home.encode()).hexdigest()[:8]}-{name}"
+
+    def start(self, launch: Launch) -> str:
+        """`docker run --detach`, pulling the image when it is not there (see Runner)."""
+        name = self._container_name(launch.name)
+        self.remove(name)
+        if launch.network:
+            self._make_network(launch.network, internal=launch.isolated)
+        try:
+            with _environment(launch.environ) as variables:
+                run = ["run", *self._options(launch, name), *variables, launch.image, *self._command(launch)]
+                handle = docker(*run, timeout_s=_PULL_S)
+        except MissingContainerError as error:
+            raise RunnerError(str(error)) from error
+        except RunnerError:
+            self.remove(name)
+            raise
+        self._follow(handle, launch.log_file)
+        return handle
+
+    def _options(self, launch: Launch, name: str) -> list[str]:
+        labels = {**launch.labels, HOME_LABEL: self._home, _LOG_LABEL: str(launch.log_file)}
+        options = ["--detach", f"--name={name}", f"--shm-size={launch.shm_size_bytes}", *self._network(launch)]
+        options += [f"--label={key}={value}" for key, value in labels.items()]
+        options += [_mount(mount) for mount in launch.mounts]
+        options += ["--gpus=all"] if self._gpus and launch.gpus else []
+        options += [f"--user={launch.user}"] if launch.user else []
+        options += [f"--entrypoint={launch.entrypoint[0]}"] if launch.entrypoint else []
+        return options
+
+    @staticmethod
+    def _command(launch: Launch) -> list[str]:
+        return [*launch.entrypoint[1:], *launch.arguments]
+
+    def _network(self, launch: Launch) -> list[str]:
+        options = [f"--hostname={launch.hostname}"] if launch.hostname else []
+        if launch.network:
+            options += [f"--network={self._container_name(launch.network)}"]
+            options += [f"--network-alias={launch.hostname}"] if launch.hostname else []
+        elif launch.isolated:
+            options += ["--network=none", *([f"--add-host={launch.hostname}:127.0.0.1"] if launch.hostname else [])]
+        elif sys.platform == "linux":
+            options += ["--add-host=host.docker.internal:host-gateway"]  # where Docker Desktop has it, too
+        if launch.port and not launch.isolated:
+            options += [f"--publish=127.0.0.1::{launch.port}"]
+        return options
+
+    def _make_network(self, name: str, *, internal: bool) -> None:
+        full = self._container_name(name)
+        if docker("network", "ls", "--quiet", f"--filter=name=^{full}$"):
+            return
+        labels = [f"--label={HOME_LABEL}={self._home}"]
+        docker("network", "create", *(["--internal"] if internal else []), *labels, full)
+
+    def _follow(self, handle: str, log_file: Path) -> None:
+        with self._lock:
+            if handle in self._followers:
+                return
+            thread = threading.Thread(target=follow, args=(handle, log_file), daemon=True, name=f"log-{handle[:12]}")
+            self._followers[handle] = thread
+            thread.start()
+
+    def state(self, handle: str) -> State:
+        """Asks the engine when the log has ended, and now and then while it has not."""
+        follower = self._followers.get(handle)
+        recently = time.monotonic() - self._looked_at.get(handle, -_INSPECT_S) < _INSPECT_S
+        if follower and follower.is_alive() and recently:
+            return Running()
+        try:
+            found = inspect(handle)
+        except MissingContainerError:
+            return Lost("The container is gone: somebody removed it.")
+        self._looked_at[handle] = time.monotonic()
+        self._follow(handle, Path(found["Config"]["Labels"][_LOG_LABEL]))
+        if found["State"]["Status"] in ("created", "running", "paused", "restarting", "removing"):
+            return Running()
+        self._followers[handle].join(_LOG_END_S)
+        return _ended(found["State"])
+
+    def signal(self, handle: str) -> None:
+        """`docker kill --signal TERM`."""
+        self._kill(handle, "TERM")
+
+    def kill(self, handle: str) -> None:
+        """`docker kill`."""
+        self._kill(handle, "KILL")
+
+    @staticmethod
+    def _kill(handle: str, signal_name: str) -> None:
+        try:
+            docker("kill", f"--signal={signal_name}", handle)
+        except MissingContainerError:
+            return
+        except RunnerError as error:
+            if "is not running" not in str(error):
+                raise
+
+    def remove(self, handle: str) -> None:
+        """`docker rm --force`, and the network when this was its last container."""
+        networks: list[str] = []
+        try:
+            networks = list(inspect(handle)["NetworkSettings"]["Networks"])
+            docker("rm", "--force", "--volumes", handle)
+        except MissingContainerError:
+            pass
+        except RunnerError as error:
+            if "already in progress" not in str(error):
+                raise
+        with self._lock:
+            self._followers.pop(handle, None)
+            self._looked_at.pop(handle, None)
+        for network in networks:
+            if network.startswith(self._container_name("")):
+                _remove_network(network)
+
+    def address(self, handle: str, port: int) -> tuple[str, int]:
+        """The published port on 127.0.0.1; of an isolated container its own address, which Linux reaches."""
+        try:
+            found = inspect(handle)
+        except MissingContainerError:
+            raise RunnerError(f"The container {handle[:12]} is gone: somebody removed it.") from None
+        settings = found["NetworkSettings"]
+        published = (settings["Ports"] or {}).get(f"{port}/tcp")
+        if published:
+            return "127.0.0.1", int(published[0]["HostPort"])
+        addresses = [network["IPAddress"] for network in settings["Networks"].values() if network["IPAddress"]]
+        if not addresses:
+            raise RunnerError(f"The container {handle[:12]} does not run, or is on no network; it has no port {port}.")
+        return addresses[0], port
+
+    def find(self, label: str, value: str | None = None) -> dict[str, str]:
+        """All containers of this home with the label."""
+        wanted = f"--filter=label={label}" + (f"={value}" if value is not None else "")
+        form = '{{.ID}}\t{{.Label "' + label + '"}}'
+        mine = f"--filter=label={HOME_LABEL}={self._home}"
+        listing = docker("ps", "--all", "--no-trunc", wanted, mine, f"--format={form}")
+        return dict(line.split("\t", 1) for line in listing.splitlines())
+
+    def seen_path(self, base_dir: Path, container_path: str) -> str:  # noqa: ARG002 - a container has its own paths
+        """The same path."""
+        return container_path
+
+    def own(self, folder: Path, image: str) -> None:
+        """chown in a container of the image, since that needs root; nothing for root itself."""
+        if self._owner == (0, 0):
+            return
+        owner = f"{self._owner[0]}:{self._owner[1]}"
+        mount = _mount(Mount(folder, "/handover"))
+        docker(
+            "run", "--rm", "--network=none", "--user=0", "--entrypoint=chown", mount, image, "-R", owner, "/handover"
+        )
+
+    def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:  # noqa: ARG002 - docker can do all of it
+        """None: containers have names and can be isolated."""
+        return None
+
+
+def _remove_network(name: str) -> None:
+    try:
+        docker("network", "rm", name)
+    except (RunnerError, MissingContainerError):
+        return  # another container is still in it; its removal ends the network
+
+
+def _mount(mount: Mount) -> str:
+    """Not --volume: that would make a missing source, and split a path that holds a colon."""
+    fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"] + ["readonly"] * mount.read_only
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)  # a path may hold a comma
+    return f"--mount={line.getvalue()}"
+
+
+@contextlib.contextmanager
+def _environment(environ: Mapping[str, str]) -> Iterator[list[str]]:
+    """Options that set the variables; in a file of our own, because everybody may read a process's arguments."""
+    with tempfile.NamedTemporaryFile("w", prefix="kennel-env-", encoding="utf-8") as file:  # mode 600
+        plain = {name: value for name, value in environ.items() if "\n" not in value}
+        file.writelines(f"{name}={value}\n" for name, value in plain.items())
+        file.flush()
+        yield [f"--env-file={file.name}", *(f"--env={n}={v}" for n, v in environ.items() if n not in plain)]
+
+
+def _ended(state: dict[str, Any]) -> Exited:
+    reason = "memory ran out (the engine killed it)" if state.get("OOMKilled") else str(state.get("Error") or "")
+    return Exited(int(state["ExitCode"]), reason)

@@ -1,0 +1,271 @@
+"""Images as plain processes, for machines without docker.
+
+An image stands for a command: Kennel's own images for this project's own entry points, others for what
+KENNEL_HOME/images.json says. A private folder stands for SageMaker's base folder; the program finds it in
+SAGEMAKER_BASE_DIR. Read-only mounts are symbolic links here, which keep nobody from writing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import kennel
+from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE
+from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State
+from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS, write
+from kennel.emulator.runners.namespaces import possible
+from kennel.emulator.runners.processes import start_time
+
+_ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
+_OWN_IMAGES = {"kennel-train": "kennel.classifier", "kennel-serve": "serving"}
+_NOT_INHERITED = ("AWS_", "KENNEL_", "SAGEMAKER_", "SM_")  # the emulator's own, and what only the platform may say
+_PORT_VARIABLES = ("SAGEMAKER_BIND_TO_PORT",)
+_KILL_S = 5
+
+
+class ProcessRunner:
+    """Starts programs of this machine. A handle is the folder with what is known about the run."""
+
+    name = "process"
+
+    def __init__(self, runs_dir: Path, images_file: Path) -> None:
+        """Keep a folder for each run in `runs_dir`; `images_file` maps images to commands, if it exists."""
+        self._runs_dir = runs_dir
+        self._images_file = images_file
+
+    def start(self, launch: Launch) -> str:
+        """Start the image's command in a session of its own (see Runner)."""
+        folder = self._runs_dir / launch.name
+        self.remove(str(folder))
+        folder.mkdir(parents=True)
+        port = _free_port() if launch.port else None
+        try:
+            _link_mounts(launch.base_dir, launch.mounts)
+            write(folder / LAUNCH, self._record(launch, folder, port))
+            (folder / LAUNCH).chmod(0o600)  # the environment may hold secrets
+            _run_child(folder, launch.image)
+        except (RunnerError, OSError, ValueError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise error if isinstance(error, RunnerError) else RunnerError(str(error)) from error
+        return str(folder)
+
+    def _record(self, launch: Launch, folder: Path, port: int | None) -> dict[str, Any]:
+        own = {BASE_DIR_VARIABLE: str(launch.base_dir)} | {name: str(port) for name in _PORT_VARIABLES if port}
+        return {
+            "command": [*(launch.entrypoint or self.command(launch.image)), *launch.arguments],
+            "folder": str(launch.base_dir),
+            "environ": {**_inherited(os.environ), **launch.environ, **own},
+            "log_file": str(launch.log_file),
+            "labels": dict(launch.labels),
+            "port": port,
+            "hosts_file": _hosts_file(folder, launch) if _needs_names(launch) else None,
+            "isolated": launch.isolated,
+        }
+
+    def command(self, image: str) -> list[str]:
+        """What an image stands for, without its arguments.
+
+        Raises:
+            RunnerError: nobody has said it.
+        """
+        known = self._images()
+        names = [image, _without_tag(image), _without_tag(image).rpartition("/")[2]]
+        for name in names:
+            if name in known:
+                return known[name]
+        for part, module in _OWN_IMAGES.items():
+            if part in names[1]:
+                return [sys.executable, "-m", module]
+        raise RunnerError(
+            f"There is no command for the image '{image}', and without docker none can be looked up in it. Name it in "
+            f'{self._images_file}, as {{"{names[2]}": ["python3", "/path/of/program.py"]}}, or use the docker runner.'
+        )
+
+    def _images(self) -> dict[str, list[str]]:
+        try:
+            values = json.loads(self._images_file.read_text(encoding="utf-8"))
+            return {str(name): [str(part) for part in command] for name, command in values.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise RunnerError(f"{self._images_file} is no JSON object of image names and commands: {error}.") from error
+
+    def state(self, handle: str) -> State:
+        """What the run's folder and the process table say."""
+        folder = Path(handle)
+        for _ in range(2):  # it may end between the two looks
+            ended = _read(folder / EXIT)
+            if ended:
+                return Exited(ended["code"])
+            if self._parent(folder):
+                return Running()
+        if not folder.is_dir():
+            return Lost("Nothing is known about the process any more: its folder was removed.")
+        return Lost(
+            "The process is gone and its exit status was not kept: somebody killed it, or the machine restarted."
+        )
+
+    @staticmethod
+    def _parent(folder: Path) -> int | None:
+        """The process id of the living parent of the program."""
+        process = _read(folder / PROCESS)
+        alive = process and start_time(process["pid"]) == process["started"]
+        return int(process["pid"]) if process and alive else None
+
+    def signal(self, handle: str) -> None:
+        """SIGTERM to the program alone: a whole group's data loaders would die before it could save."""
+        self._send(Path(handle), signal.SIGTERM)
+
+    def kill(self, handle: str) -> None:
+        """SIGKILL to the program and all below it."""
+        self._send(Path(handle), signal.SIGUSR1)
+
+    def _send(self, folder: Path, number: int) -> None:
+        parent = self._parent(folder)
+        if parent:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(parent, number)
+
+    def remove(self, handle: str) -> None:
+        """Kill it and remove its folder."""
+        folder = Path(handle)
+        self.kill(handle)
+        deadline = time.monotonic() + _KILL_S
+        while self._parent(folder) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        parent, process = self._parent(folder), _read(folder / PROCESS)
+        if parent and process:  # it does not listen any more: without it the program ends as well
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process["program"], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(parent, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def address(self, handle: str, port: int) -> tuple[str, int]:
+        """The free port that the program was given in SAGEMAKER_BIND_TO_PORT."""
+        launch = _read(Path(handle) / LAUNCH)
+        if not launch or not launch["port"]:
+            raise RunnerError(f"The process of {Path(handle).name} listens on no port (it was asked for {port}).")
+        return "127.0.0.1", int(launch["port"])
+
+    def find(self, label: str, value: str | None = None) -> dict[str, str]:
+        """Every folder whose launch has the label."""
+        found: dict[str, str] = {}
+        for folder in sorted(self._runs_dir.glob("*/")):
+            labels = (_read(folder / LAUNCH) or {}).get("labels", {})
+            if label in labels and value in (None, labels[label]):
+                found[str(folder)] = labels[label]
+        return found
+
+    def seen_path(self, base_dir: Path, container_path: str) -> str:
+        """The place below the private folder that stands for a path below SageMaker's."""
+        return str(_place(base_dir, container_path))
+
+    def own(self, folder: Path, image: str) -> None:
+        """Nothing: the program ran as the caller."""
+
+    def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:
+        """Names of hosts and isolation need namespaces."""
+        if launch_hosts > 1 and isolated:
+            return (
+                "Plain processes cannot be isolated and still reach each other: use the docker runner for isolated "
+                "jobs of several instances."
+            )
+        if (launch_hosts > 1 or isolated) and not possible():
+            wanted = "Network isolation" if isolated else "The names of several instances"
+            return (
+                f"{wanted} of plain processes needs Linux and its user namespaces, which this machine does not allow. "
+                "Use the docker runner, or allow them (Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0)."
+            )
+        return None
+
+
+def _run_child(folder: Path, image: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kennel.emulator.runners.child", str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RunnerError(f"The command of the image '{image}' could not be started: {done.stderr.strip()}.")
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in environ.items() if not name.startswith(_NOT_INHERITED)}
+    if (_ROOT / "serving").is_dir():
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), environ.get("PYTHONPATH")]))
+    return kept | {"PYTHONUNBUFFERED": "1"}
+
+
+def _needs_names(launch: Launch) -> bool:
+    """Several hosts and isolated ones cannot do without; root can have names at no price."""
+    return bool(launch.hosts) and (len(launch.hosts) > 1 or launch.isolated or (os.getuid() == 0 and possible()))
+
+
+def _hosts_file(folder: Path, launch: Launch) -> str:
+    """This machine's /etc/hosts with an address of 127.0.0.0/8 for each host, the same for all hosts of a job."""
+    digest = hashlib.sha256((launch.network or launch.name).encode()).digest()
+    prefix = f"127.{digest[0] or 1}.{digest[1]}"
+    lines = [f"{prefix}.{number} {name}" for number, name in enumerate(launch.hosts, 1)]
+    path = folder / "hosts"
+    path.write_text(Path("/etc/hosts").read_text(encoding="utf-8") + "\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def _place(base_dir: Path, container_path: str) -> Path:
+    relative = os.path.relpath(os.path.normpath(container_path), BASE_DIR)
+    if Path(relative).parts[:1] == ("..",):
+        raise ValueError(
+            f"'{container_path}' is not below {BASE_DIR}, and a plain process has no other folders of its own. Choose "
+            "a path below it, or use the docker runner."
+        )
+    return base_dir / relative
+
+
+def _link_mounts(base_dir: Path, mounts: tuple[Mount, ...]) -> None:
+    """Put a symbolic link in the place of every mount that is not already there."""
+    for mount in mounts:
+        place = _place(base_dir, mount.target)
+        if place == mount.source:
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_symlink() or place.is_file():
+            place.unlink()
+        elif place.is_dir():
+            place.rmdir()  # made for the mount; one that holds something is not replaced
+        place.symlink_to(mount.source)
+
+
+def _without_tag(image: str) -> str:
+    return re.sub(r"(:[^:/]+)?(@[^@]+)?$", "", image)
+
+
+def _free_port() -> int:
+    with socket.socket() as any_socket:
+        any_socket.bind(("127.0.0.1", 0))
+        port: int = any_socket.getsockname()[1]
+        return port
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value

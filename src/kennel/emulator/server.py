@@ -1,0 +1,151 @@
+"""The process: one for each home, on loopback only, from its lock to its clean end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES, write_json
+from kennel.emulator import request_log
+from kennel.emulator.app import App
+from kennel.emulator.credentials import load_or_make
+from kennel.emulator.errors import EmulatorError
+from kennel.emulator.home import Home
+from kennel.emulator.operations.context import Context, NoHosting
+from kennel.emulator.runners import make_runner
+from kennel.emulator.runners.base import Runner, RunnerError
+from kennel.emulator.security import Gate
+from kennel.emulator.store import Store
+from kennel.emulator.training import TrainingJobs
+
+LOOPBACK = "127.0.0.1"  # there is no option for another address: see docs/security.md
+DRAIN_S = 10  # requests that were accepted are answered for so long after SIGTERM
+_KEEP_ALIVE_S = 75
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says."""
+
+    home: Home
+    port: int = 0  # 0: any free one
+    runner: str = "auto"
+    region: str = "us-east-1"
+    payload_limit_bytes: int = PAYLOAD_LIMIT_BYTES
+
+
+class Server(uvicorn.Server):
+    """uvicorn that ends with 0 after SIGTERM or SIGINT, and says when it listens."""
+
+    def __init__(self, app: App, listening: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="h11",
+                loop="asyncio",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,  # the Host that is checked is the one that came
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=DRAIN_S,
+            )
+        )
+        self._listening = listening
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal handler's shape
+        """Begin to stop; a second Ctrl-C ends the wait."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        self._listening()
+
+
+def serve(settings: Settings, listening: Callable[[str], None]) -> None:
+    """Serve until a signal.
+
+    Args:
+        settings: where and how.
+        listening: told the URL when clients may come.
+
+    Raises:
+        EmulatorError: another process serves this home, the port is taken, the key cannot be used, no docker answers.
+    """
+    home = settings.home
+    home.make()
+    with _only_one(home):
+        credentials = load_or_make(home.credentials_file)
+        request_log.open_log(home.request_log_file)
+        store = Store(home.state_file)
+        listener = _listen(settings.port)
+        port = listener.getsockname()[1]
+        jobs = TrainingJobs(store, home, _runner(settings), settings.region)
+        context = Context(store, home, settings.region, jobs, NoHosting())
+        context.jobs.recover()
+        app = App(context, Gate(credentials, settings.region, port), settings.payload_limit_bytes)
+        url = f"http://{LOOPBACK}:{port}"
+        try:
+            Server(app, lambda: _announce(home, port, url, settings.region, listening)).run([listener])
+        finally:
+            home.server_file.unlink(missing_ok=True)
+            context.jobs.close()
+            request_log.event("stopped")
+
+
+def _runner(settings: Settings) -> Runner:
+    try:
+        return make_runner(settings.runner, settings.home)
+    except RunnerError as error:
+        raise EmulatorError(str(error)) from error
+
+
+def _announce(home: Home, port: int, url: str, region: str, listening: Callable[[str], None]) -> None:
+    write_json(home.server_file, {"pid": os.getpid(), "port": port, "url": url, "region": region})
+    request_log.event("listening", url=url, pid=os.getpid())
+    listening(url)
+
+
+@contextlib.contextmanager
+def _only_one(home: Home) -> Iterator[None]:
+    """Hold the home's lock; the kernel gives it back however the process ends."""
+    with home.lock_file.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EmulatorError(
+                f"{home.path} is served already, by {_who(home.server_file)}. Use that one, or end it."
+            ) from None
+        home.server_file.unlink(missing_ok=True)  # of one that was killed
+        yield
+
+
+def _who(file: Path) -> str:
+    try:
+        other = json.loads(file.read_text(encoding="utf-8"))
+        return f"process {other['pid']} on {other['url']}"
+    except (OSError, ValueError, KeyError):
+        return "a process that does not listen yet"
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((LOOPBACK, port), backlog=socket.SOMAXCONN)
+    except OSError as error:
+        raise EmulatorError(
+            f"Cannot listen on {LOOPBACK}, port {port}: {error.strerror}. Choose another --port."
+        ) from error

@@ -1,0 +1,148 @@
+"""All training jobs of a home: begins them, ends them, and finds them again after a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from kennel.emulator.channels import channel_refusals, read_channels
+from kennel.emulator.home import Home
+from kennel.emulator.job_status import ENDED, KIND
+from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
+from kennel.emulator.metric_log import metric_refusals
+from kennel.emulator.outputs import output_refusals
+from kennel.emulator.runners.base import JOB_LABEL, Runner, RunnerError
+from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.storage import StorageError
+from kennel.emulator.store import Store
+from kennel.emulator.training_config import read_hosts
+from kennel.emulator.training_job import STOP_GRACE_S, Tools, TrainingJob
+
+_LOG = logging.getLogger(__name__)
+_WAIT_WITHOUT_SPOT = (
+    "StoppingCondition.MaxWaitTimeInSeconds is for managed spot jobs: set EnableManagedSpotTraining, or leave it out."
+)
+
+
+class TrainingJobs:
+    """A thread for each job that has not ended."""
+
+    def __init__(
+        self, store: Store, home: Home, runner: Runner, region: str, *, stop_grace_s: float = STOP_GRACE_S
+    ) -> None:
+        """Jobs are the documents of kind "training-job" in `store`; `stop_grace_s` lies between SIGTERM and SIGKILL."""
+        feeders = (
+            runner if isinstance(runner, ProcessRunner) else ProcessRunner(home.path / "feeders", home.images_file)
+        )
+        self._tools = Tools(store, home, runner, feeders, region, stop_grace_s)
+        self._leaving = threading.Event()
+        self._lock = threading.Lock()
+        self._jobs: dict[str, tuple[TrainingJob, threading.Thread]] = {}
+
+    def refusals(self, request: Mapping[str, Any]) -> list[str]:
+        """Why a request that AWS might accept cannot be done here, or would fail anyway; empty when it can."""
+        try:
+            channels = read_channels(request)
+        except StorageError as error:
+            return [str(error)]
+        hosts = read_hosts(request)
+        found = [*channel_refusals(channels, tuple(dict.fromkeys(host.group for host in hosts)))]
+        found += [*metric_refusals(request), *output_refusals(request), *_spot_refusals(request)]
+        isolated = bool(request.get("EnableNetworkIsolation"))
+        runner_says = self._tools.runner.refusal(len(hosts), isolated=isolated)
+        return found + ([runner_says] if runner_says else [])
+
+    def start(self, name: str) -> None:
+        """Begin the life of a job whose document is stored. Returns at once."""
+        with self._lock:
+            if self._leaving.is_set() or name in self._jobs:
+                return
+            job = TrainingJob(name, self._tools, self._leaving)
+            thread = threading.Thread(target=self._run, args=(job,), daemon=True, name=f"job-{name}")
+            self._jobs[name] = job, thread
+            thread.start()
+
+    def _run(self, job: TrainingJob) -> None:
+        try:
+            job.run()
+        except Exception:
+            _LOG.exception("Training job %s failed by a fault of the emulator", job.name)
+        finally:
+            with self._lock:
+                self._jobs.pop(job.name, None)
+
+    def stop(self, name: str) -> None:
+        """The document says Stopping: look at it now."""
+        with self._lock:
+            found = self._jobs.get(name)
+        if found:
+            found[0].wake()
+        else:  # it ended meanwhile, or nobody looks after it
+            self.start(name)
+
+    def interrupt(self, name: str) -> None:
+        """Take the spot instances of a job away; it starts again from its checkpoints."""
+        folder = self._tools.home.job_dir(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "interrupt").touch()
+
+    def delete(self, name: str) -> None:
+        """Remove what is kept of a job that has ended, but its document and what it uploaded."""
+        self.wait(name, timeout_s=10)
+        shutil.rmtree(self._tools.home.job_dir(name), ignore_errors=True)
+        self._tools.home.logs.delete(TRAINING_LOGS, f"{name}/")
+        self._tools.home.logs.delete(WARNING_LOGS, f"training-job/{name}")
+
+    def wait(self, name: str, timeout_s: float) -> None:
+        """Until nobody looks after the job any more.
+
+        Raises:
+            TimeoutError: it takes longer.
+        """
+        with self._lock:
+            found = self._jobs.get(name)
+        if found:
+            found[1].join(timeout_s)
+            if found[1].is_alive():
+                raise TimeoutError(f"training job {name} has not ended in {timeout_s} s")
+
+    def recover(self) -> None:
+        """Take up every job that has not ended, and end what runs without one."""
+        names = {document["TrainingJobName"]: document for document in self._tools.store.all(KIND)}
+        unfinished = {name for name, document in names.items() if document["TrainingJobStatus"] not in ENDED}
+        for runner in (self._tools.runner, self._tools.feeders):
+            with contextlib.suppress(RunnerError):  # no engine now; each job will say so
+                for handle, name in runner.find(JOB_LABEL).items():
+                    if name not in unfinished:
+                        runner.remove(handle)
+        for name in unfinished:
+            self.start(name)
+
+    def close(self, timeout_s: float = 10) -> None:
+        """Leave all jobs running; the next server finds them again."""
+        self._leaving.set()
+        with self._lock:
+            threads = [thread for _, thread in self._jobs.values()]
+            for job, _ in self._jobs.values():
+                job.wake()
+        deadline = time.monotonic() + timeout_s
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _spot_refusals(request: Mapping[str, Any]) -> list[str]:
+    """Sentences about a managed spot job's times, as the API reference of StoppingCondition has them."""
+    limits = request.get("StoppingCondition") or {}
+    wait, runtime = limits.get("MaxWaitTimeInSeconds"), limits.get("MaxRuntimeInSeconds", 86_400)
+    if not request.get("EnableManagedSpotTraining"):
+        return [_WAIT_WITHOUT_SPOT] if wait else []
+    if wait is None:
+        return ["EnableManagedSpotTraining needs StoppingCondition.MaxWaitTimeInSeconds, MaxRuntimeInSeconds or more."]
+    if wait < runtime:
+        return [f"MaxWaitTimeInSeconds ({wait}) must be MaxRuntimeInSeconds ({runtime}) or more."]
+    return []

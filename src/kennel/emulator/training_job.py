@@ -1,0 +1,433 @@
+"""The life of one training job, in a thread of its own.
+
+Every step is written to the store before and after it is taken, so that a new process can take it up anywhere: what was
+being prepared is prepared again, what runs is found again by its handle, what was being uploaded is uploaded again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kennel.emulator import job_status, outputs
+from kennel.emulator.home import Home
+from kennel.emulator.job_hosts import JobHost, job_hosts
+from kennel.emulator.job_status import KIND, Document, life
+from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
+from kennel.emulator.metric_log import MetricLog
+from kennel.emulator.runners.base import JOB_LABEL, Exited, Lost, Mount, Runner, RunnerError, Running, State
+from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.storage import StorageError
+from kennel.emulator.store import MissingError, Store
+from kennel.emulator.sync import FolderSync
+
+STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL
+_POLL_S = 0.2
+_METRICS_S = 1.0
+_OTHERS_S = 10.0  # for the other hosts to end by themselves after one has failed
+_ENGINE_S = 60.0  # that an engine may be silent for, as while it restarts
+_STOPS = {"user": "Stopped", "max-runtime": "MaxRuntimeExceeded", "max-wait": "MaxWaitTimeExceeded"}
+_INTERRUPTED = "interrupted"
+
+
+class LeaveError(Exception):
+    """The server ends; the job goes on without it."""
+
+
+@dataclass
+class JobFailure(Exception):  # noqa: N818 - the job's, not ours
+    """How the job failed, as FailureReason says it; `internal` ones are tried again when RetryStrategy says so."""
+
+    reason: str
+    internal: bool = False
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What all jobs share."""
+
+    store: Store
+    home: Home
+    runner: Runner
+    feeders: ProcessRunner
+    region: str
+    stop_grace_s: float
+
+
+class TrainingJob:
+    """One job from its document to its last status."""
+
+    def __init__(self, name: str, tools: Tools, leaving: threading.Event) -> None:
+        self.name = name
+        self._tools = tools
+        self._leaving = leaving
+        self._wake = threading.Event()
+        self._folder = tools.home.job_dir(name)
+        self._interrupt_file = self._folder / "interrupt"
+        self._metrics: MetricLog | None = None
+        self._silent_since: float | None = None
+
+    def wake(self) -> None:
+        """Look at the document now: somebody has changed it."""
+        self._wake.set()
+
+    def run(self) -> None:
+        """Live until the job has ended, the server leaves or the job's document is gone."""
+        with contextlib.suppress(MissingError, LeaveError):
+            try:
+                while not self._step():
+                    pass
+            except JobFailure as failure:
+                self._fail(failure.reason)
+            except (LeaveError, MissingError):
+                raise
+            except Exception as error:  # nothing may stay InProgress for ever
+                self._fail(f"InternalServerError: {type(error).__name__}: {error}")
+                raise
+
+    def _step(self) -> bool:
+        """One phase; whether the job has ended."""
+        document = self._document()
+        if document["TrainingJobStatus"] in job_status.ENDED:
+            return True
+        phase = life(document)["phase"]
+        try:
+            if phase == "preparing":
+                self._prepare(document)
+            elif phase == "running":
+                self._watch(document)
+            else:
+                self._finish(document)
+                return True
+        except JobFailure as failure:
+            if not failure.internal or not self._retry(failure.reason):
+                raise
+        return False
+
+    # ---- preparing ------------------------------------------------------------------------------------------------
+
+    def _prepare(self, document: Document) -> None:
+        self._clear()
+        self._change(lambda d: job_status.move(d, "Starting", time.time()) if not self._is_stopping(d) else None)
+        document = self._change(lambda d: self._enter(d, "Downloading", resume=True))
+        hosts = job_hosts(document, self._folder, self._tools.region)
+        refusal = self._tools.runner.refusal(len(hosts), isolated=bool(document.get("EnableNetworkIsolation")))
+        if refusal:
+            raise JobFailure(f"ClientError: {refusal}")
+        try:
+            mounts = [host.prepare(self._tools.runner, self._is_stopped) for host in hosts]
+            for host in hosts:
+                sync = host.checkpoint_sync(self._warn)
+                if sync and not self._is_stopped():
+                    sync.restore()
+        except (StorageError, OSError, ValueError) as error:
+            raise JobFailure(f"ClientError: Data download failed: {error}") from error
+        if self._is_stopped():
+            self._change(lambda d: life(d).update(phase="uploading", handles={}, streams={}, outcome={}))
+            return
+        self._launch(hosts, mounts)
+
+    def _launch(self, hosts: list[JobHost], mounts: list[list[Mount]]) -> None:
+        handles, feeders, streams = {}, {}, {}
+        try:
+            for host, mounted in zip(hosts, mounts, strict=True):
+                feeder = host.feeder()
+                if feeder:
+                    feeders[host.host.name] = self._tools.feeders.start(feeder)
+                stream = f"{self.name}/{host.host.name}-{int(time.time())}"
+                log_file = self._tools.home.logs.file(TRAINING_LOGS, stream)
+                log_file.parent.mkdir(parents=True, exist_ok=True)
+                log_file.touch()
+                handles[host.host.name] = self._tools.runner.start(host.launch(mounted, log_file))
+                streams[host.host.name] = stream
+        except RunnerError as error:
+            raise JobFailure(f"ClientError: {error}") from error
+        now = time.time()
+        new = {"phase": "running", "handles": handles, "feeders": feeders, "began": now}
+
+        def note(document: Document) -> None:
+            known = life(document)
+            known.update(new)
+            known["streams"] = {**known.get("streams", {}), **{f"{n} {now}": s for n, s in streams.items()}}
+            self._enter(document, "Training")
+
+        self._change(note)
+
+    def _clear(self) -> None:
+        """End and forget everything that an earlier attempt left."""
+        for runner in (self._tools.runner, self._tools.feeders):
+            try:
+                for handle in runner.find(JOB_LABEL, self.name):
+                    runner.remove(handle)
+            except RunnerError as error:
+                raise JobFailure(f"InternalServerError: {error}", internal=True) from error
+
+    # ---- running --------------------------------------------------------------------------------------------------
+
+    def _watch(self, document: Document) -> None:
+        hosts = job_hosts(document, self._folder, self._tools.region)
+        syncs = [sync for host in hosts for sync in (host.checkpoint_sync(self._warn), *host.output_syncs(self._warn))]
+        running = [sync for sync in syncs if sync]
+        for sync in running:
+            sync.start()
+        try:
+            outcome = self._wait(document)
+        finally:
+            for sync in running:
+                sync.leave()
+        self._hand_over(document, hosts)
+        self._finish_syncs(running, may_fail=bool(outcome.get("failed")))
+        if outcome.get("stop") == _INTERRUPTED:
+            self._change(self._interrupt)
+            self._clear()
+            return
+        self._change(lambda d: life(d).update(phase="uploading", outcome=outcome))
+
+    def _finish_syncs(self, syncs: list[FolderSync], *, may_fail: bool) -> None:
+        for sync in syncs:
+            try:
+                sync.finish()
+            except (StorageError, OSError) as error:
+                if not may_fail:  # otherwise the program's own failure is the reason
+                    raise JobFailure(f"ClientError: Checkpoint upload failed: {error}") from error
+
+    def _hand_over(self, document: Document, hosts: list[JobHost]) -> None:
+        try:
+            for host in hosts:
+                self._tools.runner.own(host.folder, document["AlgorithmSpecification"]["TrainingImage"])
+        except RunnerError as error:
+            self._warn(f"Some files may still belong to root: {error}")
+
+    def _wait(self, document: Document) -> Document:
+        """Until every host has ended: `failed` with host and code, or `stop` with the reason, or nothing of both."""
+        handles = life(document)["handles"]
+        next_metrics, failed = 0.0, None
+        while True:
+            document = self._document() if self._wake.is_set() else document
+            self._wake.clear()
+            states = {name: self._state(handle) for name, handle in handles.items()}
+            if time.monotonic() >= next_metrics:
+                self._read_metrics(document)
+                next_metrics = time.monotonic() + _METRICS_S
+            document = self._apply_limits(document, handles)
+            stop = life(document).get("stop")
+            failed = failed or (None if stop else self._first_failure(states))
+            if not any(isinstance(state, Running) for state in states.values()):
+                self._read_metrics(document)
+                return {"stop": stop} if stop else {"failed": failed} if failed else {}
+            if failed:
+                self._kill_after(handles, failed["at"] + _OTHERS_S)
+            self._check_feeders(document)
+            if self._leaving.is_set():
+                raise LeaveError
+            self._wake.wait(_POLL_S)
+
+    def _state(self, handle: str) -> State:
+        try:
+            state = self._tools.runner.state(handle)
+        except RunnerError as error:
+            self._silent_since = self._silent_since or time.monotonic()
+            if time.monotonic() - self._silent_since > _ENGINE_S:
+                raise JobFailure(f"InternalServerError: {error}", internal=True) from error
+            return Running()
+        self._silent_since = None
+        return state
+
+    def _first_failure(self, states: dict[str, State]) -> Document | None:
+        for name, state in states.items():
+            if isinstance(state, Lost):
+                raise JobFailure(f"InternalServerError: {name}: {state.reason}", internal=True)
+            if isinstance(state, Exited) and state.code:
+                return {"host": name, "code": state.code, "reason": state.reason, "at": time.time()}
+        return None
+
+    def _apply_limits(self, document: Document, handles: dict[str, str]) -> Document:
+        """Begin a stop that is due, and end one whose grace is over."""
+        known, now = life(document), time.time()
+        reason = known.get("stop") or self._stop_reason(document, now)
+        if reason is None:
+            return document
+        if known.get("stop") != reason:
+            document = self._change(lambda d: self._begin_stop(d, reason))
+            for handle in handles.values():
+                self._send(self._tools.runner.signal, handle)
+        self._kill_after(handles, life(document)["stopped_at"] + self._tools.stop_grace_s)
+        return document
+
+    def _stop_reason(self, document: Document, now: float) -> str | None:
+        if self._is_stopping(document):
+            return "user"
+        limits = document.get("StoppingCondition") or {}
+        if job_status.spent_s(document, now) > limits.get("MaxRuntimeInSeconds", 86_400):
+            return "max-runtime"
+        if now - document["CreationTime"] > limits.get("MaxWaitTimeInSeconds", float("inf")):
+            return "max-wait"
+        if not self._interrupt_file.exists():
+            return None
+        self._interrupt_file.unlink()
+        if document.get("EnableManagedSpotTraining"):
+            return _INTERRUPTED
+        self._warn("An interruption was asked for, but the job has no EnableManagedSpotTraining; it goes on.")
+        return None
+
+    def _begin_stop(self, document: Document, reason: str) -> None:
+        life(document).update(stop=reason, stopped_at=time.time())
+        if reason in ("max-runtime", "max-wait"):
+            document["TrainingJobStatus"] = "Stopping"
+            job_status.move(document, "Stopping", time.time())
+
+    def _kill_after(self, handles: dict[str, str], deadline: float) -> None:
+        if time.time() >= deadline:
+            for handle in handles.values():
+                self._send(self._tools.runner.kill, handle)
+
+    @staticmethod
+    def _send(send: Callable[[str], None], handle: str) -> None:
+        with contextlib.suppress(RunnerError):  # it is tried again, or the engine's silence ends the job
+            send(handle)
+
+    def _check_feeders(self, document: Document) -> None:
+        for name, handle in life(document).get("feeders", {}).items():
+            if not isinstance(self._tools.feeders.state(handle), Running):
+                log = self._folder / "hosts" / name / "feeder.log"
+                raise JobFailure(
+                    f"ClientError: Data download failed: {_last_line(log) or 'the feeder of the pipes ended'}"
+                )
+
+    def _interrupt(self, document: Document) -> None:
+        """Go back to the start, with what the checkpoints hold."""
+        now = time.time()
+        job_status.move(document, "Interrupted", now)
+        job_status.pause(document, now)
+        known = life(document)
+        known.update(phase="preparing", attempt=known["attempt"] + 1)
+        known.pop("stop"), known.pop("stopped_at")
+
+    def _retry(self, reason: str) -> bool:
+        """After an internal failure: whether another attempt was begun."""
+        begun = False
+
+        def again(document: Document) -> None:
+            nonlocal begun
+            attempts = (document.get("RetryStrategy") or {}).get("MaximumRetryAttempts", 0)
+            known = life(document)
+            if known["retries"] >= attempts or self._is_stopping(document):
+                return
+            job_status.pause(document, time.time())
+            job_status.move(document, "Restarting", time.time())
+            known.update(phase="preparing", retries=known["retries"] + 1)
+            begun = True
+
+        self._change(again)
+        if begun:
+            self._warn(f"The job is tried again: {reason}")
+        return begun
+
+    # ---- the end --------------------------------------------------------------------------------------------------
+
+    def _finish(self, document: Document) -> None:
+        outcome = life(document)["outcome"]
+        failed, stop = outcome.get("failed"), outcome.get("stop")
+        document = self._change(lambda d: self._enter(d, "Uploading"))
+        hosts = job_hosts(document, self._folder, self._tools.region)
+        reason = self._reason(document, hosts, failed) if failed else None
+        prepared = [host.paths for host in hosts if host.paths.base.is_dir()]
+        try:
+            was_run = bool(life(document).get("handles"))
+            model = outputs.upload(document, prepared, self._folder, failed=bool(failed)) if was_run else None
+        except (StorageError, OSError) as error:
+            raise JobFailure(reason or f"ClientError: Artifact upload failed: {error}") from error
+        if not self._metrics:  # taken up after a restart
+            self._read_metrics(document)
+
+        def note(document: Document) -> None:
+            document["ModelArtifacts"] = {"S3ModelArtifacts": model or ""}
+            self._end(document, failed, stop, reason)
+
+        self._change(note)
+        self._clean()
+
+    def _end(self, document: Document, failed: object, stop: str | None, reason: str | None) -> None:
+        now = time.time()
+        if failed:
+            job_status.end(document, "Failed", "Failed", now, reason)
+        elif stop or self._is_stopping(document):
+            job_status.end(document, "Stopped", _STOPS[stop or "user"], now)
+        else:
+            job_status.end(document, "Completed", "Completed", now)
+
+    def _reason(self, document: Document, hosts: list[JobHost], failed: Document) -> str:
+        [host] = [one for one in hosts if one.host.name == failed["host"]]
+        logs = self._logs(document, failed["host"])
+        return outputs.failure_reason(
+            host.paths, failed["code"], failed["reason"], _last_line(logs[-1]) if logs else ""
+        )
+
+    def _fail(self, reason: str) -> None:
+        self._change(lambda d: job_status.end(d, "Failed", "Failed", time.time(), reason))
+        self._clean()
+
+    def _clean(self) -> None:
+        with contextlib.suppress(JobFailure):
+            self._clear()
+        shutil.rmtree(self._folder / "hosts", ignore_errors=True)
+
+    # ---- the document ---------------------------------------------------------------------------------------------
+
+    def _document(self) -> Document:
+        return self._tools.store.get(KIND, self.name)
+
+    def _change(self, change: Callable[[Document], object]) -> Document:
+        return self._tools.store.update(KIND, self.name, lambda document: (change(document), None)[1])
+
+    def _is_stopped(self) -> bool:
+        if self._leaving.is_set():
+            raise LeaveError
+        return self._is_stopping(self._document())
+
+    @staticmethod
+    def _is_stopping(document: Document) -> bool:
+        return bool(document["TrainingJobStatus"] == "Stopping")
+
+    def _enter(self, document: Document, secondary: str, *, resume: bool = False) -> None:
+        """A stop that was asked for stays to be seen until the upload begins."""
+        if resume:
+            job_status.resume(document, time.time())
+        if secondary == "Uploading" or not self._is_stopping(document):
+            job_status.move(document, secondary, time.time())
+
+    def _logs(self, document: Document, host: str | None = None) -> list[Path]:
+        streams = life(document).get("streams", {})
+        mine = [stream for key, stream in streams.items() if host in (None, key.split()[0])]
+        return [self._tools.home.logs.file(TRAINING_LOGS, stream) for stream in mine]
+
+    def _read_metrics(self, document: Document) -> None:
+        if self._metrics is None:
+            definitions = document["AlgorithmSpecification"].get("MetricDefinitions") or []
+            self._metrics = MetricLog(definitions, self._tools.home.metrics_file(self.name))
+        if self._metrics.update(self._logs(document)):
+            final = self._metrics.final()
+            self._change(lambda d: d.update(FinalMetricDataList=final))
+
+    def _warn(self, message: str) -> None:
+        self._tools.home.logs.append(WARNING_LOGS, f"training-job/{self.name}", [message])
+
+
+def _last_line(log: Path) -> str:
+    """The text of the last line that says something."""
+    try:
+        lines = log.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            message = str(json.loads(line)["message"]).strip()
+            if message:
+                return message
+    return ""

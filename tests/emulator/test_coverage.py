@@ -1,0 +1,75 @@
+import re
+from typing import Any
+
+import pytest
+
+from kennel.emulator.coverage import Treatment, accept, members_of, rules_of
+from kennel.emulator.coverage_tables import TABLES
+from kennel.emulator.errors import ValidationException
+from kennel.emulator.protocol import operation_model
+
+
+@pytest.mark.parametrize("operation", TABLES)
+def test_every_member_of_the_model_has_a_rule(operation: str) -> None:
+    shape = operation_model("sagemaker", operation).input_shape
+    rules = rules_of(operation)  # a KeyError names the member for which somebody must decide
+    assert set(rules) == {path for path, member in members_of(shape) if member.type_name != "structure"}
+
+
+@pytest.mark.parametrize("operation", TABLES)
+def test_no_rule_is_about_a_member_that_the_model_does_not_have(operation: str) -> None:
+    have = {path for path, _ in members_of(operation_model("sagemaker", operation).input_shape)}
+    named = [path for groups in TABLES[operation].values() for paths in groups for path in paths.split()]
+    assert [path for path in named if path.removesuffix(".*") not in have] == []
+    assert len(named) == len(set(named))
+
+
+@pytest.mark.parametrize("operation", TABLES)
+def test_what_is_honoured_is_named_member_by_member_and_the_rest_has_a_reason(operation: str) -> None:
+    for treatment, groups in TABLES[operation].items():
+        for paths, reason in groups.items():
+            assert bool(reason) == (treatment != "honoured"), paths
+            assert treatment != "honoured" or "*" not in paths, paths
+
+
+def test_a_member_that_is_only_recorded_gives_a_warning_and_one_that_is_false_none() -> None:
+    request: dict[str, Any] = {
+        "RoleArn": "arn",
+        "EnableInterContainerTrafficEncryption": False,
+        "VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]},
+        "DebugRuleConfigurations": [{"RuleConfigurationName": "a"}, {"RuleConfigurationName": "b"}],
+        "HyperParameters": {"a": "1"},
+    }
+    warnings = accept("CreateTrainingJob", request)
+    places = [re.split(" has no effect here: ", warning)[0] for warning in warnings]
+    assert places == [
+        "RoleArn",
+        "VpcConfig.SecurityGroupIds",
+        "VpcConfig.Subnets",
+        "DebugRuleConfigurations.RuleConfigurationName",
+        "DebugRuleConfigurations",
+    ]
+    assert any("EnableInterContainerTraffic" in one for one in accept("CreateTrainingJob", {
+        "EnableInterContainerTrafficEncryption": True
+    }))  # fmt: skip
+
+
+def test_what_is_refused_is_told_with_all_other_problems_and_what_to_do() -> None:
+    request = {
+        "ResourceConfig": {"TrainingPlanArn": "arn"},
+        "InputDataConfig": [{"DataSource": {"FileSystemDataSource": {"FileSystemId": "fs-1"}}}],
+        "ServerlessJobConfig": {"AcceptEula": False},
+    }
+    with pytest.raises(ValidationException) as caught:
+        accept("CreateTrainingJob", request, ["something else"])
+    assert caught.value.message == (
+        "3 validation errors detected: something else; "
+        "'ResourceConfig.TrainingPlanArn' is not emulated: training plans reserve machines of AWS; leave it out; "
+        "'InputDataConfig.DataSource.FileSystemDataSource.FileSystemId' is not emulated: send S3DataSource with a "
+        "file:// URI of the folder"
+    )
+
+
+def test_each_treatment_is_in_use() -> None:
+    used = {rule.treatment for operation in TABLES for rule in rules_of(operation).values()}
+    assert used == set(Treatment)
