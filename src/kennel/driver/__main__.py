@@ -19,7 +19,8 @@ from kennel.driver.session import Session
 
 _INTERRUPTED = 130  # as shells count a SIGINT
 _FLAGS = {  # flag -> dotted name of the project file, by command where it differs
-    "on": "on", "region": "region", "role": "role", "bucket": "bucket", "network_isolation": "network_isolation", "runner": "runner",
+    "on": "on", "region": "region", "role": "role", "bucket": "bucket", "runner": "runner",
+    "network_isolation": "network_isolation",
     "volume_gb": "train.volume_gb", "max_runtime_minutes": "train.max_runtime_minutes", "spot": "train.spot",
     "max_wait_minutes": "train.max_wait_minutes", "checkpoint_uri": "train.checkpoint_uri",
     "input_mode": "train.input_mode", "keep_alive_minutes": "train.keep_alive_minutes",

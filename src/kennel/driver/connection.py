@@ -55,7 +55,7 @@ def find(home: Home) -> Emulator | None:
         state = json.loads(home.emulator_file.read_text(encoding="utf-8"))
         secrets = json.loads(home.credentials_file.read_text(encoding="utf-8"))
         found = Emulator(
-            int(state["pid"]), state["url"], state["region"], secrets["access_key_id"], secrets["secret_access_key"]
+            int(state["pid"]), state["url"], state["region"], secrets["AccessKeyId"], secrets["SecretAccessKey"]
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -32,7 +32,7 @@ class Home:
 
     @property
     def credentials_file(self) -> Path:
-        """Written by the local SageMaker: access_key_id, secret_access_key."""
+        """Written by the local SageMaker: AccessKeyId, SecretAccessKey, in the form that credential_process reads."""
         return self.path / "credentials.json"
 
     @property

@@ -210,7 +210,7 @@ def wait(session: Session, name: str, *, config: str = "", timeout_s: float = _T
             if answer["EndpointStatus"] != status:
                 status = answer["EndpointStatus"]
                 session.reporter.say(_told(name, status))
-            session.reporter.progress(0, 0, f"{name}  {status}")
+            session.reporter.live(0, 0, f"{name}  {status}")
             if status == "InService" and (not config or answer.get("EndpointConfigName") == config):
                 session.reporter.say(f"{name} is in service after {elapsed_s:.1f} s")
                 return answer

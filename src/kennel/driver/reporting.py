@@ -21,6 +21,9 @@ class Reporter(Protocol):
     def progress(self, done: float, total: float, text: str) -> None:
         """Tell how far it is; a later call replaces an earlier one."""
 
+    def live(self, done: float, total: float, text: str) -> None:
+        """As `progress`, of what a log is told by other lines: only where a line can be redrawn."""
+
     def finish(self) -> None:
         """The progress that was told last is over."""
 
@@ -32,6 +35,9 @@ class Silent:
         """Not told."""
 
     def progress(self, done: float, total: float, text: str) -> None:
+        """Not told."""
+
+    def live(self, done: float, total: float, text: str) -> None:
         """Not told."""
 
     def finish(self) -> None:
@@ -57,8 +63,11 @@ class Lines:
             self._last, self._at = text, now
             self._write(text)
 
+    def live(self, done: float, total: float, text: str) -> None:
+        """Not told: a log has the facts already."""
+
     def finish(self) -> None:
-        """The next progress is told at once."""
+        """Another progress may begin."""
         self._last, self._at = "", 0.0
 
 
@@ -81,6 +90,10 @@ class Live:
         if self._bar is None:
             self._start()
         self._bar.update(self._task, completed=done, total=total or None, description=text)
+
+    def live(self, done: float, total: float, text: str) -> None:
+        """Move the bar."""
+        self.progress(done, total, text)
 
     def _start(self) -> None:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

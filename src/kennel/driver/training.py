@@ -229,9 +229,9 @@ def wait(session: Session, name: str, *, timeout_s: float | None = None) -> JobS
         epoch: Epoch | None = read_epoch(line.message)
         if epoch:
             reporter.say(str(epoch))
-            reporter.progress(epoch.number, epoch.total, f"{name}  {describe_metrics(epoch.metrics)}")
+            reporter.live(epoch.number, epoch.total, f"{name}  {describe_metrics(epoch.metrics)}")
 
-    reporter.progress(0, 0, f"{name}  waiting for the first epoch")
+    reporter.live(0, 0, f"{name}  waiting for the first epoch")
     with finishing(reporter):
         state = follow(session, name, show, timeout_s=timeout_s)
     if state.status == "Failed":

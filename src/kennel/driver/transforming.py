@@ -163,7 +163,7 @@ def wait(session: Session, name: str, *, timeout_s: float | None = None) -> Any:
             if answer["TransformJobStatus"] != status:
                 status = answer["TransformJobStatus"]
                 session.reporter.say(f"{name} is {status}")
-            session.reporter.progress(0, 0, f"{name}  {status}")
+            session.reporter.live(0, 0, f"{name}  {status}")
             if status in TERMINAL:
                 break
             if timeout_s is not None and time.monotonic() - begun > timeout_s:
