@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 from botocore.model import Shape
 
+from kennel.emulator.coverage_tables import TABLES
 from kennel.emulator.errors import AwsError, ModelError, ValidationException
+from kennel.emulator.operations import OPERATIONS
 from kennel.emulator.protocol import error_body, operation_model, read_json, service_model, shaped, validate
 from kennel.emulator.validation import compile_pattern, problems_of
 
@@ -121,20 +123,15 @@ def test_a_pattern_takes_no_longer_for_a_nasty_value() -> None:
 
 
 def test_every_pattern_of_the_operations_here_is_one_of_pythons() -> None:
-    for operation in (
-        "CreateTrainingJob",
-        "CreateModel",
-        "CreateEndpointConfig",
-        "CreateEndpoint",
-        "CreateTransformJob",
-    ):
-        shape = operation_model("sagemaker", operation).input_shape
-        assert shape is not None
-        for pattern in patterns(shape):
-            compile_pattern(pattern)
+    invocations = {"sagemaker-runtime": ["InvokeEndpoint", "InvokeEndpointAsync"]}
+    created = {"sagemaker": [*OPERATIONS["sagemaker"], *TABLES]}
+    for service, operations in {**OPERATIONS, **created, **invocations}.items():
+        for operation in operations:
+            for pattern in patterns(operation_model(service, operation).input_shape):
+                compile_pattern(pattern)
 
 
-def patterns(shape: Shape) -> set[str]:
+def patterns(shape: Shape | None) -> set[str]:
     found = {shape.metadata["pattern"]} if "pattern" in shape.metadata else set()
     inner = {"structure": lambda s: s.members.values(), "list": lambda s: [s.member], "map": lambda s: [s.key, s.value]}
     for one in inner.get(shape.type_name, lambda _: [])(shape):

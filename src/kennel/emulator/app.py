@@ -14,12 +14,12 @@ from starlette.types import Receive, Scope, Send
 import kennel
 from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES
 from kennel.emulator import request_log
-from kennel.emulator.errors import AwsError
+from kennel.emulator.errors import AwsError, ValidationError, ValidationException
 from kennel.emulator.operations import OPERATIONS
 from kennel.emulator.operations.context import Context
 from kennel.emulator.protocol import validate
-from kennel.emulator.security import API_BODY_LIMIT_BYTES, Gate, Head
-from kennel.emulator.wire import JsonWire, RestWire, Wire, wire_of
+from kennel.emulator.security import API_BODY_LIMIT_BYTES, Claim, Gate, Head
+from kennel.emulator.wire import RestWire, Wire, error_wire, wire_of
 
 _LINGER_S = 2  # how long a body that is too large is read and dropped, so that its sender reads the refusal
 _SIGNING_NAMES = {"sagemaker-runtime": "sagemaker", "cloudwatch": "monitoring"}  # where they differ from botocore's
@@ -60,14 +60,15 @@ class App:
     async def _answer(self, request: Request) -> tuple[Response | None, dict[str, Any]]:
         """The answer, or None when the client has left; and what the log says beside it."""
         head = _head(request)
-        wire: Wire = JsonWire("sagemaker", "")  # the form of errors until the request's own is known
+        wire = error_wire(head)
         notes: dict[str, Any] = {}
         try:
             self._gate.check_source(head.headers)
             if (head.method, head.path) == ("GET", "/"):
                 return JSONResponse({"kennel": kennel.__version__}), notes
+            claim = self._gate.check_claim(head.headers)
             wire = wire_of(head)
-            return await self._call(wire, head, request, notes), notes
+            return await self._call(wire, claim, head, request, notes), notes
         except ClientDisconnect:
             return None, {**notes, "error": "the client left"}
         except AwsError as error:
@@ -78,8 +79,7 @@ class App:
             message = f"The emulator failed: {type(error).__name__}. Its emulator.log has the traceback."
             return wire.error(AwsError("InternalFailure", message, 500)), {**notes, "error": "InternalFailure"}
 
-    async def _call(self, wire: Wire, head: Head, request: Request, notes: dict[str, Any]) -> Response:
-        claim = self._gate.check_claim(head.headers)
+    async def _call(self, wire: Wire, claim: Claim, head: Head, request: Request, notes: dict[str, Any]) -> Response:
         expected = _SIGNING_NAMES.get(wire.service, wire.service)
         if claim.service != expected:
             message = f"Credential should be scoped to correct service: '{expected}', not '{claim.service}'."
@@ -106,7 +106,10 @@ class App:
         known = {"InvokeEndpoint": hosting.invoke, "InvokeEndpointAsync": hosting.invoke_async}
         if operation.name not in known:
             raise AwsError("UnknownOperationException", f"{operation.name} is not emulated. Use {' or '.join(known)}.")
-        validate(operation, {name: value for name, value in members.items() if name != "Body"})
+        try:
+            validate(operation, members)
+        except ValidationException as error:
+            raise ValidationError(error.message) from None
         return await known[operation.name](members)
 
 

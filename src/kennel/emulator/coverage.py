@@ -6,6 +6,7 @@ makes a ValidationException. A member that is false or empty asks for nothing, a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -34,6 +35,7 @@ class Rule:
     reason: str = ""
 
 
+@functools.cache
 def rules_of(operation: str) -> dict[str, Rule]:
     """The rule of every member of a request, by dotted path; a structure's own rule stands for what is below it.
 

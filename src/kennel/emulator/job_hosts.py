@@ -139,6 +139,13 @@ class JobHost:
         """This host's copy of the checkpoints of S3; outside the base folder, since LocalPath may be anywhere."""
         return self.folder / "checkpoints"
 
+    def written_folders(self) -> list[Path]:
+        """The folders of this machine that the program can write into."""
+        config = self.document.get("CheckpointConfig")
+        uri = Uri.parse(config["S3Uri"]) if config else None
+        places = [self.folder, *([uri.file] if uri and uri.scheme == FILE else [])]
+        return [place for place in places if place.is_dir()]
+
     def checkpoint_sync(self, warn: Callable[[str], None]) -> FolderSync | None:
         """Who keeps the checkpoints of S3; None where they are a folder of this machine."""
         config = self.document.get("CheckpointConfig")

@@ -22,6 +22,7 @@ from kennel.emulator.credentials import load_or_make
 from kennel.emulator.errors import EmulatorError
 from kennel.emulator.home import Home
 from kennel.emulator.operations.context import Context, NoHosting
+from kennel.emulator.protocol import service_model
 from kennel.emulator.runners import make_runner
 from kennel.emulator.runners.base import Runner, RunnerError
 from kennel.emulator.security import Gate
@@ -97,6 +98,8 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> None:
         jobs = TrainingJobs(store, home, _runner(settings), settings.region)
         context = Context(store, home, settings.region, jobs, NoHosting())
         context.jobs.recover()
+        for service in ("sagemaker", "sagemaker-runtime"):  # a tenth of a second that the first request would wait
+            service_model(service)
         app = App(context, Gate(credentials, settings.region, port), settings.payload_limit_bytes)
         url = f"http://{LOOPBACK}:{port}"
         try:

@@ -120,6 +120,7 @@ class TrainingJob:
         refusal = self._tools.runner.refusal(len(hosts), isolated=bool(document.get("EnableNetworkIsolation")))
         if refusal:
             raise JobFailure(f"ClientError: {refusal}")
+        self._hand_over(document, hosts)  # what an attempt left that was cut short could not be removed otherwise
         try:
             mounts = [host.prepare(self._tools.runner, self._is_stopped) for host in hosts]
             for host in hosts:
@@ -199,8 +200,8 @@ class TrainingJob:
 
     def _hand_over(self, document: Document, hosts: list[JobHost]) -> None:
         try:
-            for host in hosts:
-                self._tools.runner.own(host.folder, document["AlgorithmSpecification"]["TrainingImage"])
+            for folder in [folder for host in hosts for folder in host.written_folders()]:
+                self._tools.runner.own(folder, document["AlgorithmSpecification"]["TrainingImage"])
         except RunnerError as error:
             self._warn(f"Some files may still belong to root: {error}")
 
@@ -209,8 +210,9 @@ class TrainingJob:
         handles = life(document)["handles"]
         next_metrics, failed = 0.0, None
         while True:
-            document = self._document() if self._wake.is_set() else document
-            self._wake.clear()
+            if self._wake.is_set():
+                self._wake.clear()  # first, so that a change that comes now is seen in the next round
+                document = self._document()
             states = {name: self._state(handle) for name, handle in handles.items()}
             if time.monotonic() >= next_metrics:
                 self._read_metrics(document)

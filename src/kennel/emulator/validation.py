@@ -16,8 +16,11 @@ from botocore.model import ListShape, MapShape, Shape, StringShape, StructureSha
 
 _SHOWN_CHARS = 120  # of a wrong value in a message
 _BITS = {"integer": 32, "long": 64}
-# Java's classes of characters in Python's words; each stands inside brackets in the model.
+# Java's classes of characters in Python's words; each stands inside brackets in the model, but the first.
 _CLASSES = {
+    r"\p{ASCII}*": r"[\x00-\x7f]*",
+    r"\z": r"\Z",
+    r"\p{Print}": " -~",
     r"\p{L}": r"\w",
     r"\p{N}": r"\d",
     r"\p{Z}": r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",

@@ -210,6 +210,14 @@ def wire_of(head: Head) -> Wire:
     )
 
 
+def error_wire(head: Head) -> Wire:
+    """The form in which an error of any request can be told, whether the request has a form or none."""
+    try:
+        return wire_of(head)
+    except AwsError:
+        return JsonWire("sagemaker", "")
+
+
 def _request_id() -> dict[str, str]:
     return {"x-amzn-RequestId": str(uuid.uuid4())}
 

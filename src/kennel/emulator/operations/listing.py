@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,15 +26,15 @@ class Listing:
     descending: bool = True  # when SortOrder is not set
     sort_keys: Mapping[str, str] = field(default_factory=dict)  # SortBy's values, where they are not members themselves
 
-    def page(self, store: Store, request: Request) -> Document:
-        """The documents that a request asks for, as {"Items": […], "NextToken": …}.
+    def page(self, store: Store, request: Request, keep: Callable[[Document], bool] = bool) -> Document:
+        """The documents that a request asks for and `keep` lets pass, as {"Items": […], "NextToken": …}.
 
         Raises:
             ValidationException: the token is none that was given out.
         """
         member = self._sort_member(request.get("SortBy", "CreationTime"))
         order = request.get("SortOrder", "Descending" if self.descending else "Ascending")
-        found = [one for one in store.all(self.kind) if self._matches(one, request)]
+        found = [one for one in store.all(self.kind) if self._matches(one, request) and keep(one)]
         found.sort(key=lambda one: self._key(one, member), reverse=order == "Descending")
         if "NextToken" in request:
             last = _read_token(request["NextToken"])

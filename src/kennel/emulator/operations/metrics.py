@@ -45,7 +45,10 @@ def list_metrics(context: Context, request: Request) -> Document:
     named = [_job_of(name, value) for name, value in wanted if value is not None]
     jobs = named[:1] or [job["TrainingJobName"] for job in context.store.all("training-job")]
     found = {(p.name, p.dimensions) for job in jobs for p in _points(context, job) if _has(p, request, wanted)}
-    start = int(request["NextToken"]) if request.get("NextToken", "").isdecimal() else 0
+    token = request.get("NextToken", "0")
+    if not token.isdecimal():
+        raise AwsError("InvalidParameterValue", f"NextToken '{token[:100]}' is none of the emulator's; leave it out.")
+    start = int(token)
     shown = sorted(found)[start : start + _PAGE]
     return {
         "Metrics": [{"Namespace": NAMESPACE, "MetricName": name, "Dimensions": _named(dims)} for name, dims in shown],

@@ -58,7 +58,12 @@ def describe_training_job(context: Context, request: Request) -> Document:
 
 def list_training_jobs(context: Context, request: Request) -> Document:
     """ListTrainingJobs."""
-    page = _LISTING.page(context.store, request)
+    pool, plan = request.get("WarmPoolStatusEquals"), request.get("TrainingPlanArnEquals")
+
+    def keep(job: Document) -> bool:
+        return plan is None and pool in (None, job.get("WarmPoolStatus", {}).get("Status"))  # no job has a plan here
+
+    page = _LISTING.page(context.store, request, keep)
     return {"TrainingJobSummaries": page["Items"], "NextToken": page["NextToken"]}
 
 

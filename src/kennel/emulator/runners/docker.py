@@ -71,6 +71,7 @@ class DockerRunner:
             self.remove(name)
             raise
         self._follow(handle, launch.log_file)
+        self._looked_at[handle] = time.monotonic()
         return handle
 
     def _options(self, launch: Launch, name: str) -> list[str]:
@@ -109,7 +110,7 @@ class DockerRunner:
 
     def _follow(self, handle: str, log_file: Path) -> None:
         with self._lock:
-            if handle in self._followers:
+            if handle in self._followers and self._followers[handle].is_alive():
                 return
             thread = threading.Thread(target=follow, args=(handle, log_file), daemon=True, name=f"log-{handle[:12]}")
             self._followers[handle] = thread
@@ -125,8 +126,9 @@ class DockerRunner:
             found = inspect(handle)
         except MissingContainerError:
             return Lost("The container is gone: somebody removed it.")
+        if not recently:  # the log ended early, as when the engine restarts, or was never followed by this process
+            self._follow(handle, Path(found["Config"]["Labels"][_LOG_LABEL]))
         self._looked_at[handle] = time.monotonic()
-        self._follow(handle, Path(found["Config"]["Labels"][_LOG_LABEL]))
         if found["State"]["Status"] in ("created", "running", "paused", "restarting", "removing"):
             return Running()
         self._followers[handle].join(_LOG_END_S)
