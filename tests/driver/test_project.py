@@ -91,7 +91,7 @@ lr = 1000
         "'vpc' needs both subnets and security_groups",
         "Unknown hyperparameter 'epoch'. Did you mean 'epochs'?",
         "Hyperparameter 'lr' has value '1000'.",
-        "unknown key 'quark'. Known keys here: on, region,",
+        "unknown key 'quark'. Known keys here: on, runner,",
     ):
         assert sentence in said
     assert len(refused.value.problems) == 9

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kennel.classifier.errors import ConfigError, KennelError
-from kennel.driver.commands import COMMANDS, Context, Result
+from kennel.driver.commands import COMMANDS
+from kennel.driver.commands.context import Context, Result
 from kennel.driver.errors import DriverError
 from kennel.driver.parser import parse
 from kennel.driver.reporting import for_terminal

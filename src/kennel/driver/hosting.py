@@ -20,6 +20,7 @@ from kennel.driver.training import security_of
 _POLL_LOCAL_S = 0.3
 _POLL_AWS_S = 10.0
 _TIMEOUT_S = 3600.0  # AWS gives up on an endpoint by itself long before
+_SETTLE_S = 20.0  # an update that was just asked for may not show yet
 _LOG_LINES = 12
 _WAITS_FOR = {
     "Creating": "the machine, the image, the model; /ping must answer 200",
@@ -202,7 +203,7 @@ def wait(session: Session, name: str, *, config: str = "", timeout_s: float = _T
         DriverError: it failed, with the reason and the end of its log.
         WaitTimeoutError: neither in service nor failed in time.
     """
-    begun, status = time.monotonic(), ""
+    begun, status, has_changed = time.monotonic(), "", False
     with finishing(session.reporter):
         while True:
             answer = describe(session, name)
@@ -211,10 +212,13 @@ def wait(session: Session, name: str, *, config: str = "", timeout_s: float = _T
                 status = answer["EndpointStatus"]
                 session.reporter.say(_told(name, status))
             session.reporter.live(0, 0, f"{name}  {status}")
+            has_changed = has_changed or status in ("Updating", "RollingBack")
             if status == "InService" and (not config or answer.get("EndpointConfigName") == config):
                 session.reporter.say(f"{name} is in service after {elapsed_s:.1f} s")
                 return answer
-            if status in ("Failed", "InService", "OutOfService", "UpdateRollbackFailed"):
+            if status == "InService" and (has_changed or elapsed_s > _SETTLE_S):
+                raise _rolled_back(name, config, answer)
+            if status in ("Failed", "OutOfService", "UpdateRollbackFailed"):
                 raise _failed(session, name, answer)
             if elapsed_s > timeout_s:
                 raise WaitTimeoutError(
@@ -226,6 +230,14 @@ def wait(session: Session, name: str, *, config: str = "", timeout_s: float = _T
 def _told(name: str, status: str) -> str:
     waits_for = _WAITS_FOR.get(status)
     return f"{name} is {status}: waiting for {waits_for}" if waits_for else f"{name} is {status}"
+
+
+def _rolled_back(name: str, config: str, answer: Any) -> DriverError:
+    reason = answer.get("FailureReason") or "the new containers did not become healthy"
+    return DriverError(
+        f"Endpoint {name} still has the configuration {answer['EndpointConfigName']}, not {config}: {reason}",
+        f"It answers as before. kennel logs {name} --endpoint shows why the update failed.",
+    )
 
 
 def _failed(session: Session, name: str, answer: Any) -> DriverError:

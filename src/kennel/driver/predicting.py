@@ -173,6 +173,8 @@ def _ask_later(session: Session, question: Question, path: Path) -> Answer:
         },
         service="sagemaker-runtime",
     )
+    if "OutputLocation" not in answer:
+        raise DriverError(f"Endpoint {question.endpoint} names no place for its answer.", "Is it asynchronous?")
     while time.monotonic() - begun < question.timeout_s:
         body = read(answer["OutputLocation"], lambda: session.clients("s3"))
         if body is not None:
