@@ -76,7 +76,7 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(kennel: Kennel, words
         (["train", "nowhere"], "kennel: The data folder "),
         (["train", ".", "epoch=3"], "kennel: Unknown hyperparameter 'epoch'. Did you mean 'epochs'?"),
         (["train", ".", "epochs"], "kennel: Unexpected argument 'epochs'. Write hyperparameters as name=value."),
-        (["train", "epochs=3"], "kennel: 'epochs=3' stands where the data folder belongs."),
+        (["train", "epochs=3"], "kennel: No training data."),
         (["train", ".", "--channel", "x"], "kennel: --channel is 'x'."),
         (["train", ".", "--instance-count", "0"], "kennel: 'train.instance_count' is 0; use at least 1."),
         (["deploy", "s3://b/m.tar.gz", "--autoscale", "1:2", "--dry-run"], "has no target tracking"),
@@ -90,7 +90,10 @@ def test_a_known_error_is_a_line_without_a_trace(kennel: Kennel, words: list[str
     assert said in done.err
     assert "Traceback" not in done.err
     assert done.out == ""
-    assert "Traceback" in kennel(*words, "-v").err
+
+
+def test_the_trace_is_for_those_who_ask(kennel: Kennel) -> None:
+    assert "Traceback" in kennel("train", "nowhere", "-v").err
 
 
 def test_a_dry_run_is_pure_json_and_starts_nothing(kennel: Kennel, dataset: Path) -> None:
@@ -112,6 +115,9 @@ def test_flags_win_over_the_project_file(kennel: Kennel, dataset: Path) -> None:
     request = json.loads(kennel("train", dataset, "--dry-run", "epochs=2", "--instance-count", "3").out)
     assert request["HyperParameters"] == {"epochs": "2", "batch_size": "8"}
     assert request["ResourceConfig"]["InstanceCount"] == 3
+    alone = json.loads(kennel("train", "--channel", f"train={dataset}", "lr=0.1", "--dry-run").out)
+    assert alone["HyperParameters"] == {"epochs": "9", "batch_size": "8", "lr": "0.1"}
+    assert [channel["ChannelName"] for channel in alone["InputDataConfig"]] == ["train"]
 
 
 def test_colour_is_for_terminals_and_no_color_is_honoured(kennel: Kennel) -> None:

@@ -134,7 +134,7 @@ def test_a_failed_job_is_one_sentence_with_its_reason(local: Kennel, dataset: Pa
 
 
 def test_ctrl_c_leaves_the_job_and_logs_follow_it(local: Kennel, dataset: Path) -> None:
-    words = ["train", str(dataset), "epochs=40", "checkpoint_minutes=0.1", "--name", "long", "--logs"]
+    words = ["train", str(dataset), "epochs=900", "checkpoint_minutes=0.1", "--name", "long", "--logs"]
     child = subprocess.Popen(
         [sys.executable, "-m", "kennel.driver", *words],
         cwd=local.folder,
@@ -144,7 +144,7 @@ def test_ctrl_c_leaves_the_job_and_logs_follow_it(local: Kennel, dataset: Path) 
     )
     assert child.stderr is not None
     for line in child.stderr:
-        if "epoch=2/40" in line:
+        if "epoch=2/900" in line:
             break
     child.send_signal(signal.SIGINT)
     rest = child.stderr.read()
@@ -175,6 +175,10 @@ def test_jobs_survive_down_and_up(local: Kennel, dataset: Path) -> None:
     assert local("train", dataset, *QUICK, "--name", "job1").code == 0
     assert local("down").code == 0
     assert local("jobs", "--json").json[0]["status"] == "Completed"
+    taken = local("train", dataset, *QUICK, "--name", "job1")
+    assert taken.code == 1
+    assert "kennel: CreateTrainingJob: " in taken.err
+    assert local("clean", "--dry-run").out == "would delete\ntraining-job  job1\n"  # the first one is still recorded
 
 
 def test_names_that_are_none_are_sentences(local: Kennel) -> None:

@@ -69,13 +69,13 @@ def test_nothing_is_uploaded_for_a_request_that_would_be_refused(on_aws: Kennel,
     assert aws.client("s3").list_objects_v2(Bucket="dogs")["KeyCount"] == 0
 
 
-def test_a_name_that_is_taken_leaves_the_record_as_it_was(on_aws: Kennel, dataset: Path) -> None:
+def test_a_plan_that_fails_leaves_the_record_as_it_was(on_aws: Kennel, dataset: Path) -> None:
     assert on_aws("deploy", ARTIFACT, "--name", "e1").code == 0
+    assert on_aws("train", "s3://dogs/train/", "--no-wait", "--name", "job1").code == 0
     before = recorded(on_aws)
-    assert before["endpoint e1"] == "created"
-    taken = on_aws("transform", "nobody", dataset / "test")
-    assert taken.code == 1
-    assert "Could not find training job" in taken.err
+    assert before["training-job job1"] == before["endpoint e1"] == "created"
+    nobody = on_aws("transform", "nobody", dataset / "test")
+    assert "Could not find training job" in nobody.err
     assert recorded(on_aws) == before
 
 
@@ -211,3 +211,14 @@ def test_a_shell_that_talks_to_the_emulator_does_not_reach_aws_by_accident(on_aw
     done = on_aws("jobs", AWS_REGION="", AWS_ENDPOINT_URL_SAGEMAKER="http://127.0.0.1:1")
     assert done.code == 1
     assert "127.0.0.1:1" in done.err
+
+
+def test_what_belongs_to_another_account_is_left_alone(on_aws: Kennel) -> None:
+    """The other account does not know the name; taking that for "deleted" would leave the endpoint to cost."""
+    assert on_aws("deploy", ARTIFACT, "--name", "e1").code == 0
+    file = on_aws.home / "created.json"
+    file.write_text(file.read_text().replace('"account": "123456789012"', '"account": "210987654321"'))
+    done = on_aws("clean")
+    assert done.code == 1
+    assert "of account 210987654321; the credentials are those of 123456789012" in done.out
+    assert recorded(on_aws)["endpoint e1"] == "created"

@@ -33,7 +33,7 @@ def test_an_unknown_instance_has_no_made_up_price() -> None:
 
 
 def entry(kind: str, on: str = "aws", deleted: float = 0.0, **details: object) -> Entry:
-    return Entry(kind, "x", on, "r", "deleted" if deleted else "created", 1000.0, deleted, dict(details))
+    return Entry(kind, "x", on, "r", "deleted" if deleted else "created", 1000.0, deleted, details=dict(details))
 
 
 M5 = {"instance_type": "ml.m5.xlarge", "instance_count": 2}

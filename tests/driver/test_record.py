@@ -40,6 +40,30 @@ def test_an_entry_lives_from_creating_to_deleted(tmp_path: Path) -> None:
     assert record.alive() == []
 
 
+def test_a_name_that_is_used_again_keeps_what_the_first_one_cost(tmp_path: Path) -> None:
+    record = Record(tmp_path / "created.json")
+    first = record.begin("endpoint", "e", "aws", "r")
+    record.confirm(first)
+    record.mark_deleted(first)
+    record.confirm(record.begin("endpoint", "e", "aws", "r"))
+    record.note("endpoint", "e", "aws", billable_s=1)
+    assert [(e.state, e.details) for e in record.entries()] == [(DELETED, {}), (CREATED, {"billable_s": 1})]
+
+
+def test_a_refusal_leaves_the_older_one_of_that_name(tmp_path: Path) -> None:
+    record = Record(tmp_path / "created.json")
+    record.confirm(record.begin("training-job", "j", "aws", "r"))
+    record.forget(record.begin("training-job", "j", "aws", "r"))
+    assert [entry.state for entry in record.entries()] == [CREATED]
+
+
+def test_what_is_created_anew_takes_the_place_of_what_was_deleted_elsewhere(tmp_path: Path) -> None:
+    record = Record(tmp_path / "created.json")
+    for _ in range(2):
+        record.confirm(record.begin("data", "s3://dogs/x/", "aws", "r"))
+    assert len(record.alive()) == 1
+
+
 def test_a_refused_resource_is_forgotten(tmp_path: Path) -> None:
     record = Record(tmp_path / "created.json")
     record.forget(record.begin("model", "m", "local", "r"))

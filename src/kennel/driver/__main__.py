@@ -8,15 +8,16 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kennel.classifier.errors import ConfigError, KennelError
 from kennel.driver.commands import COMMANDS
 from kennel.driver.commands.context import Context, Result
-from kennel.driver.errors import DriverError
 from kennel.driver.parser import parse
 from kennel.driver.reporting import for_terminal
 from kennel.driver.session import Session
+from kennel.driver.uris import is_uri
 
 _INTERRUPTED = 130  # as shells count a SIGINT
 _FLAGS = {  # flag -> dotted name of the project file, by command where it differs
@@ -74,10 +75,9 @@ def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
 def _hyperparameters(arguments: argparse.Namespace, session: Session) -> dict[str, Any]:
     """Those of the project file, and over them those of the command line."""
     words = list(arguments.hyperparameters)
-    if arguments.data and "=" in arguments.data and not arguments.channel:
-        raise DriverError(
-            f"'{arguments.data}' stands where the data folder belongs.", "kennel train FOLDER name=value …"
-        )
+    if arguments.data and "=" in arguments.data and not is_uri(arguments.data) and not Path(arguments.data).exists():
+        words.insert(0, arguments.data)  # `kennel train --channel train=… epochs=5` has no folder in front
+        arguments.data = None
     given: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")

@@ -74,7 +74,7 @@ def provide(session: Session, artifact: Artifact) -> None:
         is_file = artifact.uri.startswith("file://")
         target = path_of(artifact.uri) if is_file else session.home.uploads_dir / artifact.uri.split("/")[-2] / ARCHIVE
         archive = pack(archive, target)
-    entry = session.record.begin("data", artifact.uri, session.project.on, session.clients.region)
+    entry = session.begin("data", artifact.uri)
     if artifact.uri.startswith("s3://"):
         session.reporter.say(f"Uploading {archive} to {artifact.uri}")
         upload_file(archive, artifact.uri, session.clients("s3"), kms_key=session.project.kms.output)

@@ -37,7 +37,9 @@ class Cleaned:
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
-    return {"kind": entry.kind, "name": entry.name, "on": entry.on, "region": entry.region}
+    return {
+        "kind": entry.kind, "name": entry.name, "on": entry.on, "region": entry.region, "account": entry.account,
+    }  # fmt: skip
 
 
 def due(session: Session, kinds: Sequence[str] = ORDER) -> list[Entry]:
@@ -59,6 +61,8 @@ def clean(session: Session, *, data: bool = False) -> Cleaned:
     for entry in due(session):
         if entry.kind == DATA and not data:
             done.left.append((entry, "uploaded data; --data deletes it"))
+        elif entry.account != session.account:
+            done.left.append((entry, f"of account {entry.account}; the credentials are those of {session.account}"))
         elif entry.region != session.clients.region:
             done.left.append((entry, f"in another region; --region {entry.region} deletes it"))
         else:

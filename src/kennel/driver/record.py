@@ -29,12 +29,17 @@ class Entry:
     state: str  # creating until the other end said yes, then created, then deleted
     created: float  # seconds since 1970
     deleted: float = 0.0
+    account: str = ""  # of AWS
     details: dict[str, Any] = field(default_factory=dict)  # instance_type, instance_count, billable_s, uri …
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What makes two entries the same resource."""
-        return self.on, self.region, self.kind, self.name
+    def resource(self) -> tuple[str, str, str, str, str]:
+        """What the other end knows it by."""
+        return self.on, self.account, self.region, self.kind, self.name
+
+    def is_same(self, other: Entry) -> bool:
+        """Whether it is the same line of the record; a name may be used again after it was deleted."""
+        return self.resource == other.resource and self.created == other.created
 
 
 class Record:
@@ -68,35 +73,41 @@ class Record:
         """Entries that were not deleted yet."""
         return [entry for entry in self.entries() if entry.state != DELETED]
 
-    def begin(self, kind: str, name: str, on: str, region: str, **details: Any) -> Entry:
+    def begin(self, kind: str, name: str, on: str, region: str, account: str = "", **details: Any) -> Entry:
         """Note a resource before the request that creates it is sent."""
-        entry = Entry(kind, name, on, region, CREATING, time.time(), details=details)
-        self._change(lambda entries: [*(e for e in entries if e.key != entry.key), entry])
+        entry = Entry(kind, name, on, region, CREATING, time.time(), account=account, details=details)
+        self._change(lambda entries: [*entries, entry])
         return entry
 
     def confirm(self, entry: Entry, **details: Any) -> None:
-        """The other end has it."""
-        self._replace(entry, lambda e: replace(e, state=CREATED, details={**e.details, **details}))
+        """The other end has it. An older one of its name that was not deleted here is then gone, too."""
+
+        def change(entries: list[Entry]) -> list[Entry]:
+            kept = [e for e in entries if e.is_same(entry) or e.state == DELETED or e.resource != entry.resource]
+            done = replace(entry, state=CREATED, details={**entry.details, **details})
+            return [done if e.is_same(entry) else e for e in kept]
+
+        self._change(change)
 
     def forget(self, entry: Entry) -> None:
         """The other end refused: there is nothing."""
-        self._change(lambda entries: [e for e in entries if e.key != entry.key])
+        self._change(lambda entries: [e for e in entries if not e.is_same(entry)])
 
     def note(self, kind: str, name: str, on: str, **details: Any) -> None:
-        """Add details to an entry, if there is one."""
-        self._change(
-            lambda entries: [
-                replace(e, details={**e.details, **details}) if (e.kind, e.name, e.on) == (kind, name, on) else e
-                for e in entries
-            ]
-        )
+        """Add details to what is alive of this name, if there is anything."""
+
+        def change(entry: Entry) -> Entry:
+            ours = (entry.kind, entry.name, entry.on) == (kind, name, on) and entry.state != DELETED
+            return replace(entry, details={**entry.details, **details}) if ours else entry
+
+        self._change(lambda entries: [change(entry) for entry in entries])
 
     def mark_deleted(self, entry: Entry) -> None:
         """It is gone; the entry stays for its cost."""
         self._replace(entry, lambda e: replace(e, state=DELETED, deleted=time.time()))
 
     def _replace(self, entry: Entry, change: Callable[[Entry], Entry]) -> None:
-        self._change(lambda entries: [change(e) if e.key == entry.key else e for e in entries])
+        self._change(lambda entries: [change(e) if e.is_same(entry) else e for e in entries])
 
     def _change(self, change: Callable[[list[Entry]], list[Entry]]) -> None:
         with self._locked():

@@ -13,7 +13,7 @@ from kennel.driver.clients import Clients
 from kennel.driver.errors import DriverError
 from kennel.driver.home import Home
 from kennel.driver.project import AWS, LOCAL, Project
-from kennel.driver.record import Record
+from kennel.driver.record import Entry, Record
 from kennel.driver.refusals import explained, is_refusal
 from kennel.driver.reporting import Reporter, Silent
 from kennel.driver.requests import Request
@@ -53,6 +53,22 @@ class Session:
             return Clients(emulator.region, emulator)
         with explained():
             return clients.aws(self.project.region, connection.find(self.home))
+
+    @cached_property
+    def account(self) -> str:
+        """The AWS account that requests go to; empty for the local SageMaker.
+
+        Raises:
+            DriverError: no credentials, or ones that were refused.
+        """
+        if self.is_local:
+            return ""
+        with explained("GetCallerIdentity"):
+            return str(self.clients("sts").get_caller_identity()["Account"])
+
+    def begin(self, kind: str, name: str, **details: Any) -> Entry:
+        """Note a resource of this end of the line before it is created."""
+        return self.record.begin(kind, name, self.project.on, self.clients.region, self.account, **details)
 
     @cached_property
     def record(self) -> Record:
@@ -132,7 +148,7 @@ class Session:
         Raises:
             DriverError: it was refused, in words.
         """
-        entry = self.record.begin(kind, name, self.project.on, self.clients.region, **details)
+        entry = self.begin(kind, name, **details)
         try:
             with explained(operation):
                 answer = self.call(operation, request, service=service)

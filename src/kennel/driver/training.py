@@ -154,7 +154,7 @@ def _upload(session: Session, made: Plan) -> None:
         if source.folder is None:
             continue
         uri = source.channel.uri
-        entry = session.record.begin("data", uri, session.project.on, session.clients.region, folder=str(source.folder))
+        entry = session.begin("data", uri, folder=str(source.folder))
         session.reporter.say(f"Uploading {source.folder} to {uri}")
         done = upload(source.folder, uri, session.clients("s3"), session.reporter, kms_key=session.project.kms.output)
         session.record.confirm(entry)

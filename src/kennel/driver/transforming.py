@@ -131,7 +131,7 @@ def start(session: Session, made: Plan) -> str:
     """
     job = made.job
     if made.upload_from:
-        entry = session.record.begin("data", job.input_uri, session.project.on, session.clients.region)
+        entry = session.begin("data", job.input_uri)
         done = upload(
             made.upload_from, job.input_uri, session.clients("s3"), session.reporter,
             kms_key=session.project.kms.output,
@@ -159,7 +159,7 @@ def wait(session: Session, name: str, *, timeout_s: float | None = None) -> Any:
     begun, status = time.monotonic(), ""
     with finishing(session.reporter):
         while True:
-            answer = session.send("DescribeTransformJob", requests.by_name(KIND, name))
+            answer = describe(session, name)
             if answer["TransformJobStatus"] != status:
                 status = answer["TransformJobStatus"]
                 session.reporter.say(f"{name} is {status}")
@@ -172,11 +172,21 @@ def wait(session: Session, name: str, *, timeout_s: float | None = None) -> Any:
     if status == "Failed":
         reason = answer.get("FailureReason", "no reason given")
         raise DriverError(f"Transform job {name} failed: {reason}", f"kennel logs {name} --transform")
-    _note_duration(session, name, answer)
+    note_duration(session, name, answer)
     return answer
 
 
-def _note_duration(session: Session, name: str, answer: Any) -> None:
+def describe(session: Session, name: str) -> Any:
+    """DescribeTransformJob's answer.
+
+    Raises:
+        DriverError: there is none of this name.
+    """
+    return session.send("DescribeTransformJob", requests.by_name(KIND, name))
+
+
+def note_duration(session: Session, name: str, answer: Any) -> None:
+    """Keep how long a finished transform job ran."""
     begun, ended = answer.get("TransformStartTime"), answer.get("TransformEndTime")
     if begun and ended:
         session.record.note(KIND, name, session.project.on, billable_s=(ended - begun).total_seconds())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kennel.driver import cleaning, prices, tables
+from kennel.driver import cleaning, prices, spending, tables
 from kennel.driver.commands.context import Context, Result
 
 
@@ -26,6 +26,7 @@ def clean(context: Context) -> Result:
 
 def cost(context: Context) -> Result:
     """Estimate what was spent."""
+    spending.refresh(context.session)
     found = prices.costs(context.session.record.entries())
     rows = [
         (c.entry.on, c.entry.kind, c.entry.name, tables.duration(c.seconds), tables.dollars(c.usd), c.remark)

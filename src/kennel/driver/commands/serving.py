@@ -29,7 +29,11 @@ def deploy(context: Context) -> Result:
         tell_price(session, made.hosting.machines)
     name = hosting.start(session, made)
     if arguments.wait or made.scaling:
-        hosting.wait(session, name, config=made.hosting.name)
+        try:
+            hosting.wait(session, name, config=made.hosting.name)
+        except KeyboardInterrupt:
+            session.reporter.say(f"Endpoint {name} goes on. kennel endpoints shows it, kennel clean deletes it.")
+            raise
     if made.scaling:
         hosting.scale(session, name, made.scaling)
         session.reporter.say(f"{name} scales from {made.scaling.low} to {made.scaling.high} instances")
