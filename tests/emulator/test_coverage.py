@@ -1,12 +1,16 @@
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kennel.emulator.coverage import Treatment, accept, members_of, rules_of
+from kennel.emulator.coverage import Treatment, accept, markdown_tables, members_of, rules_of
 from kennel.emulator.coverage_tables import TABLES
 from kennel.emulator.errors import ValidationException
+from kennel.emulator.operations import OPERATIONS
 from kennel.emulator.protocol import operation_model
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("operation", TABLES)
@@ -73,3 +77,28 @@ def test_what_is_refused_is_told_with_all_other_problems_and_what_to_do() -> Non
 def test_each_treatment_is_in_use() -> None:
     used = {rule.treatment for operation in TABLES for rule in rules_of(operation).values()}
     assert used == set(Treatment)
+
+
+def test_the_tables_in_the_docs_are_the_codes_own() -> None:
+    page = (ROOT / "docs/emulator.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- coverage -->\n(.*)<!-- /coverage -->", page, re.DOTALL)
+    assert shown
+    assert shown[1] == markdown_tables(), "run: python -m kennel.emulator coverage"
+
+
+def test_the_docs_name_every_operation() -> None:
+    page = (ROOT / "docs/emulator.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([\w-]+) \| (.+) \|$", page, re.MULTILINE))
+    for service, operations in OPERATIONS.items():
+        assert rows[service] == ", ".join(operations)
+
+
+def test_every_rule_of_the_security_page_has_its_test() -> None:
+    page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests/emulator").rglob("test_*.py"))
+    rules = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| rule")]
+    assert rules
+    for rule in rules:
+        named = re.findall(r"`(test_\w+)`", rule.rpartition(" | ")[2])
+        assert named, rule
+        assert [name for name in named if f"def {name}(" not in tests] == []

@@ -131,7 +131,7 @@ def test_every_pattern_of_the_operations_here_is_one_of_pythons() -> None:
                 compile_pattern(pattern)
 
 
-def patterns(shape: Shape | None) -> set[str]:
+def patterns(shape: Shape) -> set[str]:
     found = {shape.metadata["pattern"]} if "pattern" in shape.metadata else set()
     inner = {"structure": lambda s: s.members.values(), "list": lambda s: [s.member], "map": lambda s: [s.key, s.value]}
     for one in inner.get(shape.type_name, lambda _: [])(shape):

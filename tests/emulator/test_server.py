@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.auth import SigV4Auth
@@ -20,7 +21,7 @@ from botocore.credentials import Credentials as Keys
 from botocore.exceptions import ClientError
 
 import kennel
-from tests.emulator.emulator_harness import REGION, Emulator, job_request, running, wait_for_status
+from tests.emulator.emulator_harness import REGION, Emulator, job_request, running, wait_for, wait_for_status
 
 CREATE = {"X-Amz-Target": "SageMaker.ListTrainingJobs", "Content-Type": "application/x-amz-json-1.1"}
 
@@ -258,6 +259,17 @@ def test_a_taken_port_and_a_readable_key_are_told_in_one_sentence(tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
+def test_an_answer_does_not_wait_for_an_acknowledgement(emulator: Emulator) -> None:
+    client = emulator.client("sagemaker")
+    client.list_models()
+    took_s = []
+    for _ in range(20):
+        start = time.perf_counter()
+        client.list_models()
+        took_s.append(time.perf_counter() - start)
+    assert min(took_s) < 0.03, "40 ms are Nagle's algorithm"
+
+
 def test_many_clients_at_once_create_each_job_once(emulator: Emulator) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -273,3 +285,23 @@ def test_many_clients_at_once_create_each_job_once(emulator: Emulator) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(create, range(32)))
     assert sorted(answers) == ["ValidationException"] * 24 + ["created"] * 8
+
+
+def test_a_spot_interruption_is_one_command_and_the_job_starts_again(emulator: Emulator, tmp_path: Path) -> None:
+    request = job_request("spot", tmp_path, EnableManagedSpotTraining=True, HyperParameters={"sleep_s": "5"})
+    request["StoppingCondition"]["MaxWaitTimeInSeconds"] = 1200
+    client = emulator.client("sagemaker")
+    client.create_training_job(**request)
+    wait_for(lambda: "Training" in statuses_of(client, "spot"))
+    command = [sys.executable, "-m", "kennel.emulator", "interrupt", "--home", str(emulator.home)]
+    subprocess.run([*command, "spot"], check=True, timeout=60)
+    wait_for(lambda: "Interrupted" in statuses_of(client, "spot"))
+    assert wait_for_status(client, "spot", "Completed", "Failed")["TrainingJobStatus"] == "Completed"
+    done = subprocess.run([*command, "none"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "There is no training job 'none'" in done.stderr
+
+
+def statuses_of(client: Any, name: str) -> list[str]:
+    job = client.describe_training_job(TrainingJobName=name)
+    return [one["Status"] for one in job["SecondaryStatusTransitions"]]

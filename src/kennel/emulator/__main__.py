@@ -12,6 +12,7 @@ from kennel.emulator.home import DEFAULT_HOME, HOME_VARIABLE, Home
 from kennel.emulator.runners import CHOICES
 
 _EXAMPLE = "example: python -m kennel.emulator serve --home ~/.kennel --port 4321"
+_INTERRUPT = "example: python -m kennel.emulator interrupt my-job"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,13 +24,18 @@ class _Parser(argparse.ArgumentParser):
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; exits with 2 and one sentence when it is wrong."""
     parser = _Parser(prog="kennel.emulator", description="SageMaker's API on this machine.", epilog=_EXAMPLE)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|coverage")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|interrupt|coverage")
     serve = commands.add_parser("serve", help="answer until SIGTERM", epilog=_EXAMPLE, allow_abbrev=False)
-    serve.add_argument("--home", type=Path, help=f"where all is kept (default: {HOME_VARIABLE}, else {DEFAULT_HOME})")
     serve.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (default: any free one, see emulator.json)")
     serve.add_argument("--runner", choices=CHOICES, default="auto", help="what starts the images (default: auto)")
     serve.add_argument("--region", default="us-east-1", help="in ARNs and signatures (default: us-east-1)")
     serve.add_argument("--max-payload-bytes", type=int, help="of an invocation (default: SageMaker's 6 MiB)")
+    interrupt = commands.add_parser(
+        "interrupt", help="take the spot instances of a training job away", epilog=_INTERRUPT, allow_abbrev=False
+    )
+    interrupt.add_argument("name", help="of a job with EnableManagedSpotTraining")
+    for command in (serve, interrupt):
+        command.add_argument("--home", type=Path, help=f"default: {HOME_VARIABLE}, else {DEFAULT_HOME}")
     commands.add_parser("coverage", help="print what becomes of every member of the requests, as Markdown")
     return parser.parse_args(arguments)
 
@@ -37,10 +43,25 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def _serve(options: argparse.Namespace) -> None:
     from kennel.emulator.server import Settings, serve  # imports the web server and AWS's models: half a second
 
-    home = Home(options.home.expanduser().absolute()) if options.home else Home.from_environ()
+    home = _home(options)
     given = {"payload_limit_bytes": options.max_payload_bytes} if options.max_payload_bytes else {}
     settings = Settings(home, options.port, options.runner, options.region, **given)
     serve(settings, lambda url: print(f"kennel.emulator: {url}, home {home.path}", file=sys.stderr, flush=True))
+
+
+def _home(options: argparse.Namespace) -> Home:
+    return Home(options.home.expanduser().absolute()) if options.home else Home.from_environ()
+
+
+def _interrupt(options: argparse.Namespace) -> None:
+    """Leave the sign that who runs the job looks for; it starts again from its checkpoints."""
+    try:
+        folder = _home(options).job_dir(options.name)
+    except ValueError as error:
+        raise EmulatorError(str(error)) from error
+    if not folder.is_dir():
+        raise EmulatorError(f"There is no training job '{options.name}' in {_home(options).path}. Check --home.")
+    (folder / "interrupt").touch()
 
 
 def _coverage(options: argparse.Namespace) -> None:  # noqa: ARG001 - the shape of a command
@@ -53,7 +74,7 @@ def main(arguments: list[str]) -> int:
     """Serve until SIGTERM; 0 after a clean stop, 1 with one sentence when it cannot be done."""
     options = parse(arguments)
     try:
-        {"serve": _serve, "coverage": _coverage}[options.command](options)
+        {"serve": _serve, "interrupt": _interrupt, "coverage": _coverage}[options.command](options)
     except EmulatorError as error:
         print(f"kennel.emulator: {error}", file=sys.stderr)
         return 1

@@ -115,15 +115,20 @@ def _asked(value: Any, shape: Any, path: str = "") -> Iterator[str]:
 
 
 def markdown_tables() -> str:
-    """The members of all requests as docs/emulator.md shows them; those that are honoured in one line."""
-    return "\n".join(f"### {operation}\n\n{_markdown_table(operation)}" for operation in TABLES)
+    """All tables as docs/emulator.md shows them."""
+    return "\n".join(f"### {operation}\n\n{_markdown_table(table)}" for operation, table in TABLES.items())
 
 
-def _markdown_table(operation: str) -> str:
-    rules = rules_of(operation)
-    honoured = [f"`{path}`" for path, rule in rules.items() if rule.treatment is Treatment.HONOURED]
-    lines = [f"Honoured: {', '.join(honoured)}.", "", "| member | | why |", "|---|---|---|"]
-    for path, rule in rules.items():
-        if rule.treatment is not Treatment.HONOURED:
-            lines.append(f"| `{path}` | {rule.treatment.value} | {rule.reason} |")
-    return "\n".join(lines) + "\n"
+def _markdown_table(table: Mapping[str, Mapping[str, str]]) -> str:
+    honoured = [_quoted(paths) for paths in table["honoured"]]
+    lines = [f"Honoured: {', '.join(honoured)}.", ""]
+    rows = [
+        f"| {_quoted(paths)} | {treatment} | {reason} |"
+        for treatment in ("recorded", "refused")
+        for paths, reason in table.get(treatment, {}).items()
+    ]
+    return "\n".join([*lines, "| member | | why, or what to do |", "|---|---|---|", *rows]) + "\n"
+
+
+def _quoted(paths: str) -> str:
+    return ", ".join(f"`{path}`" for path in paths.split())

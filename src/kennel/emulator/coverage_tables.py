@@ -10,7 +10,7 @@ from collections.abc import Mapping
 Table = Mapping[str, Mapping[str, str]]
 
 _NO_KMS = "there is no key service here; what is written is as safe as its folder"
-_NO_IAM = "there are no roles here; programs run with the credentials of whoever started the emulator"
+_NO_IAM = "there are no roles here; S3 is read and written with the credentials of whoever started the emulator"
 _NO_VPC = "there are no VPCs here"
 _NO_EXPERIMENTS = "experiments and MLflow are not emulated; the job runs without them"
 _NO_HUB = "hubs and their licences need AWS; send an S3 or file:// URI of your own"
@@ -33,7 +33,7 @@ _TRAINING: Table = {
         "ResourceConfig.InstanceCount ResourceConfig.InstanceGroups ResourceConfig.InstanceGroups.InstanceCount": "",
         "ResourceConfig.InstanceGroups.InstanceGroupName ResourceConfig.InstanceGroups.InstanceType": "",
         "InputDataConfig.DataSource.S3DataSource.InstanceGroupNames RetryStrategy.MaximumRetryAttempts": "",
-        "EnableNetworkIsolation": "",
+        "EnableNetworkIsolation ResourceConfig.KeepAlivePeriodInSeconds": "",
         "StoppingCondition.MaxRuntimeInSeconds StoppingCondition.MaxWaitTimeInSeconds EnableManagedSpotTraining": "",
         "CheckpointConfig.S3Uri CheckpointConfig.LocalPath": "",
         "DebugHookConfig.LocalPath DebugHookConfig.S3OutputPath DebugHookConfig.HookParameters": "",
@@ -47,7 +47,6 @@ _TRAINING: Table = {
         "RoleArn": _NO_IAM,
         "VpcConfig.*": _NO_VPC,
         "OutputDataConfig.KmsKeyId ResourceConfig.VolumeKmsKeyId": _NO_KMS,
-        "ResourceConfig.KeepAlivePeriodInSeconds": "warm pools are not emulated; a job starts in seconds anyway",
         "EnableInterContainerTrafficEncryption": "the hosts of a job share one machine; nothing leaves it",
         "ResourceConfig.InstanceType": "a job has all cores and the memory of this machine",
         "ResourceConfig.VolumeSizeInGB": "a job has the disk of this machine",

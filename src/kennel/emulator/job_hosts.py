@@ -15,7 +15,7 @@ from kennel.classifier.contract import BASE_DIR, ContainerPaths
 from kennel.emulator.channels import PIPE, Channel, read_channels
 from kennel.emulator.feeder import Feed, write_feeds
 from kennel.emulator.inputs import deliver
-from kennel.emulator.runners.base import GIBIBYTE, JOB_LABEL, Launch, Mount, Runner
+from kennel.emulator.runners.base import FEEDER_LABEL, GIBIBYTE, HOST_LABEL, JOB_LABEL, Launch, Mount, Runner
 from kennel.emulator.storage import FILE, Uri
 from kennel.emulator.sync import FolderSync
 from kennel.emulator.training_config import PROFILER, TENSORBOARD, TENSORS, Host, config_files, read_hosts
@@ -182,7 +182,7 @@ class JobHost:
             network=f"job.{name}" if several else None,
             isolated=bool(self.document.get("EnableNetworkIsolation")),
             shm_size_bytes=max(2 * GIBIBYTE, _memory_bytes() // 2),
-            labels={JOB_LABEL: name},
+            labels={JOB_LABEL: name, HOST_LABEL: self.host.name},
         )
 
     def _environ(self) -> dict[str, str]:
@@ -205,7 +205,7 @@ class JobHost:
             entrypoint=(sys.executable, "-m", "kennel.emulator.feeder", str(self.feeds_file)),
             arguments=(),
             environ={name: value for name, value in os.environ.items() if name.startswith("AWS_")},
-            labels={JOB_LABEL: self.document["TrainingJobName"]},
+            labels={JOB_LABEL: self.document["TrainingJobName"], FEEDER_LABEL: self.host.name},
         )
 
 

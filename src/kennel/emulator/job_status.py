@@ -6,6 +6,8 @@ Training Lifecycle".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Document = dict[str, Any]
@@ -26,6 +28,14 @@ MESSAGES = {
     "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
     "MaxWaitTimeExceeded": "Training job waited longer than MaxWaitTimeInSeconds provided",
 }
+
+
+@dataclass
+class JobFailure(Exception):  # noqa: N818 - the job's, not ours
+    """How a job failed, as FailureReason says it; an internal one is tried again when RetryStrategy says so."""
+
+    reason: str
+    internal: bool = False
 
 
 def move(document: Document, secondary: str, now: float) -> None:
@@ -53,9 +63,10 @@ def end(document: Document, status: str, secondary: str, now: float, reason: str
         document |= {"TrainingEndTime": now, "TrainingTimeInSeconds": spent, "BillableTimeInSeconds": spent}
 
 
-def life(document: Document) -> Document:
-    """What the emulator alone knows of the job."""
-    known: Document = document.setdefault("_life", {"phase": "preparing", "attempt": 0, "retries": 0, "spent_s": 0.0})
+def life(document: Mapping[str, Any]) -> Document:
+    """What the emulator alone knows of the job; changes are kept when the document is."""
+    new: Document = {"phase": "preparing", "attempt": 0, "retries": 0, "spent_s": 0.0}
+    known: Document = document.setdefault("_life", new) if isinstance(document, dict) else document.get("_life", new)
     return known
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from kennel.emulator import warm_pool
 from kennel.emulator.channels import channel_refusals, read_channels
 from kennel.emulator.home import Home
 from kennel.emulator.job_status import ENDED, KIND
@@ -19,7 +20,7 @@ from kennel.emulator.outputs import output_refusals
 from kennel.emulator.runners.base import JOB_LABEL, Runner, RunnerError
 from kennel.emulator.runners.process import ProcessRunner
 from kennel.emulator.storage import StorageError
-from kennel.emulator.store import Store
+from kennel.emulator.store import MissingError, Store
 from kennel.emulator.training_config import read_hosts
 from kennel.emulator.training_job import STOP_GRACE_S, Tools, TrainingJob
 
@@ -75,6 +76,16 @@ class TrainingJobs:
         finally:
             with self._lock:
                 self._jobs.pop(job.name, None)
+            self._expire_pool_later(job.name)
+
+    def _expire_pool_later(self, name: str) -> None:
+        """A pool ends by itself; one whose server ended before that is ended when the next one starts."""
+        with contextlib.suppress(MissingError):
+            seconds = warm_pool.keep_alive_s(self._tools.store.get(KIND, name))
+            if seconds and not self._leaving.is_set():
+                timer = threading.Timer(seconds + 0.1, warm_pool.expire, [self._tools.store])
+                timer.daemon = True
+                timer.start()
 
     def stop(self, name: str) -> None:
         """The document says Stopping: look at it now."""
@@ -120,8 +131,14 @@ class TrainingJobs:
                 for handle, name in runner.find(JOB_LABEL).items():
                     if name not in unfinished:
                         runner.remove(handle)
-        for name in unfinished:
-            self.start(name)
+        warm_pool.expire(self._tools.store)
+        for name, document in names.items():
+            if name in unfinished:
+                self.start(name)
+                continue
+            shutil.rmtree(self._tools.home.job_dir(name) / "hosts", ignore_errors=True)  # the end was cut short
+            if (document.get("WarmPoolStatus") or {}).get("Status") == "Available":
+                self._expire_pool_later(name)
 
     def close(self, timeout_s: float = 10) -> None:
         """Leave all jobs running; the next server finds them again."""

@@ -7,7 +7,6 @@ being prepared is prepared again, what runs is found again by its handle, what w
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import threading
 import time
@@ -15,13 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kennel.emulator import job_status, outputs
+from kennel.emulator import job_status, outputs, warm_pool
 from kennel.emulator.home import Home
 from kennel.emulator.job_hosts import JobHost, job_hosts
-from kennel.emulator.job_status import KIND, Document, life
+from kennel.emulator.job_runs import JobRuns, first_failure, last_line
+from kennel.emulator.job_status import KIND, Document, JobFailure, life
 from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
 from kennel.emulator.metric_log import MetricLog
-from kennel.emulator.runners.base import JOB_LABEL, Exited, Lost, Mount, Runner, RunnerError, Running, State
+from kennel.emulator.runners.base import FEEDER_LABEL, HOST_LABEL, JOB_LABEL, Mount, Runner, RunnerError, Running
 from kennel.emulator.runners.process import ProcessRunner
 from kennel.emulator.storage import StorageError
 from kennel.emulator.store import MissingError, Store
@@ -31,21 +31,12 @@ STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL
 _POLL_S = 0.2
 _METRICS_S = 1.0
 _OTHERS_S = 10.0  # for the other hosts to end by themselves after one has failed
-_ENGINE_S = 60.0  # that an engine may be silent for, as while it restarts
 _STOPS = {"user": "Stopped", "max-runtime": "MaxRuntimeExceeded", "max-wait": "MaxWaitTimeExceeded"}
 _INTERRUPTED = "interrupted"
 
 
 class LeaveError(Exception):
     """The server ends; the job goes on without it."""
-
-
-@dataclass
-class JobFailure(Exception):  # noqa: N818 - the job's, not ours
-    """How the job failed, as FailureReason says it; `internal` ones are tried again when RetryStrategy says so."""
-
-    reason: str
-    internal: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +62,6 @@ class TrainingJob:
         self._folder = tools.home.job_dir(name)
         self._interrupt_file = self._folder / "interrupt"
         self._metrics: MetricLog | None = None
-        self._silent_since: float | None = None
 
     def wake(self) -> None:
         """Look at the document now: somebody has changed it."""
@@ -100,6 +90,8 @@ class TrainingJob:
         try:
             if phase == "preparing":
                 self._prepare(document)
+            elif phase == "launching":
+                self._adopt(document)
             elif phase == "running":
                 self._watch(document)
             else:
@@ -114,13 +106,15 @@ class TrainingJob:
 
     def _prepare(self, document: Document) -> None:
         self._clear()
+        warm_pool.claim(self._tools.store, self.name)
         self._change(lambda d: job_status.move(d, "Starting", time.time()) if not self._is_stopping(d) else None)
         document = self._change(lambda d: self._enter(d, "Downloading", resume=True))
         hosts = job_hosts(document, self._folder, self._tools.region)
         refusal = self._tools.runner.refusal(len(hosts), isolated=bool(document.get("EnableNetworkIsolation")))
         if refusal:
             raise JobFailure(f"ClientError: {refusal}")
-        self._hand_over(document, hosts)  # what an attempt left that was cut short could not be removed otherwise
+        if any(host.folder.is_dir() for host in hosts):  # of an attempt that was cut short
+            self._hand_over(document, hosts)  # otherwise what it left could not be removed
         try:
             mounts = [host.prepare(self._tools.runner, self._is_stopped) for host in hosts]
             for host in hosts:
@@ -135,30 +129,42 @@ class TrainingJob:
         self._launch(hosts, mounts)
 
     def _launch(self, hosts: list[JobHost], mounts: list[list[Mount]]) -> None:
-        handles, feeders, streams = {}, {}, {}
+        now = time.time()
+        streams = {host.host.name: f"{self.name}/{host.host.name}-{int(now)}" for host in hosts}
+        self._change(lambda d: self._begin_launch(d, streams, now))
         try:
             for host, mounted in zip(hosts, mounts, strict=True):
                 feeder = host.feeder()
                 if feeder:
-                    feeders[host.host.name] = self._tools.feeders.start(feeder)
-                stream = f"{self.name}/{host.host.name}-{int(time.time())}"
-                log_file = self._tools.home.logs.file(TRAINING_LOGS, stream)
+                    self._tools.feeders.start(feeder)
+                log_file = self._tools.home.logs.file(TRAINING_LOGS, streams[host.host.name])
                 log_file.parent.mkdir(parents=True, exist_ok=True)
                 log_file.touch()
-                handles[host.host.name] = self._tools.runner.start(host.launch(mounted, log_file))
-                streams[host.host.name] = stream
+                self._tools.runner.start(host.launch(mounted, log_file))
         except RunnerError as error:
             raise JobFailure(f"ClientError: {error}") from error
-        now = time.time()
-        new = {"phase": "running", "handles": handles, "feeders": feeders, "began": now}
 
-        def note(document: Document) -> None:
-            known = life(document)
-            known.update(new)
-            known["streams"] = {**known.get("streams", {}), **{f"{n} {now}": s for n, s in streams.items()}}
-            self._enter(document, "Training")
+    def _begin_launch(self, document: Document, streams: dict[str, str], now: float) -> None:
+        known = life(document)
+        known["phase"] = "launching"
+        known["streams"] = {**known.get("streams", {}), **{f"{name} {now}": s for name, s in streams.items()}}
+        self._enter(document, "Training")
 
-        self._change(note)
+    def _adopt(self, document: Document) -> None:
+        """Note what has been launched by its labels; where a kill cut the launch short, begin again."""
+        wanted = {host.host.name for host in job_hosts(document, self._folder, self._tools.region)}
+        handles = self._found(self._tools.runner, HOST_LABEL)
+        feeders = self._found(self._tools.feeders, FEEDER_LABEL)
+        phase = "running" if handles.keys() == wanted else "preparing"
+        self._change(lambda d: life(d).update(phase=phase, handles=handles, feeders=feeders))
+
+    def _found(self, runner: Runner, label: str) -> dict[str, str]:
+        """The handles of this job's runs by the host that the label names."""
+        try:
+            mine = runner.find(JOB_LABEL, self.name)
+            return {host: handle for handle, host in runner.find(label).items() if handle in mine}
+        except RunnerError as error:
+            raise JobFailure(f"InternalServerError: {error}", internal=True) from error
 
     def _clear(self) -> None:
         """End and forget everything that an earlier attempt left."""
@@ -179,6 +185,9 @@ class TrainingJob:
             sync.start()
         try:
             outcome = self._wait(document)
+        except JobFailure:
+            self._finish_syncs(running, may_fail=True)  # for the next attempt, if there is one
+            raise
         finally:
             for sync in running:
                 sync.leave()
@@ -207,60 +216,42 @@ class TrainingJob:
 
     def _wait(self, document: Document) -> Document:
         """Until every host has ended: `failed` with host and code, or `stop` with the reason, or nothing of both."""
-        handles = life(document)["handles"]
-        next_metrics, failed = 0.0, None
+        runs = JobRuns(document, self._folder, self._tools.runner, self._tools.feeders)
+        next_metrics, failed, told = 0.0, None, False
         while True:
             if self._wake.is_set():
                 self._wake.clear()  # first, so that a change that comes now is seen in the next round
                 document = self._document()
-            states = {name: self._state(handle) for name, handle in handles.items()}
+            states = runs.states()
             if time.monotonic() >= next_metrics:
                 self._read_metrics(document)
                 next_metrics = time.monotonic() + _METRICS_S
-            document = self._apply_limits(document, handles)
+            document = self._apply_limits(document)
             stop = life(document).get("stop")
-            failed = failed or (None if stop else self._first_failure(states))
+            if stop and not told:  # again after a restart, since nobody knows whether it was told
+                runs.terminate()
+                told = True
+            failed = failed or (None if stop else first_failure(states))
             if not any(isinstance(state, Running) for state in states.values()):
                 self._read_metrics(document)
                 return {"stop": stop} if stop else {"failed": failed} if failed else {}
-            if failed:
-                self._kill_after(handles, failed["at"] + _OTHERS_S)
-            self._check_feeders(document)
+            if time.time() >= self._kill_at(document, failed):
+                runs.kill()
             if self._leaving.is_set():
                 raise LeaveError
             self._wake.wait(_POLL_S)
 
-    def _state(self, handle: str) -> State:
-        try:
-            state = self._tools.runner.state(handle)
-        except RunnerError as error:
-            self._silent_since = self._silent_since or time.monotonic()
-            if time.monotonic() - self._silent_since > _ENGINE_S:
-                raise JobFailure(f"InternalServerError: {error}", internal=True) from error
-            return Running()
-        self._silent_since = None
-        return state
+    def _kill_at(self, document: Document, failed: Document | None) -> float:
+        if life(document).get("stop"):
+            return float(life(document)["stopped_at"]) + self._tools.stop_grace_s
+        return float(failed["at"]) + _OTHERS_S if failed else float("inf")
 
-    def _first_failure(self, states: dict[str, State]) -> Document | None:
-        for name, state in states.items():
-            if isinstance(state, Lost):
-                raise JobFailure(f"InternalServerError: {name}: {state.reason}", internal=True)
-            if isinstance(state, Exited) and state.code:
-                return {"host": name, "code": state.code, "reason": state.reason, "at": time.time()}
-        return None
-
-    def _apply_limits(self, document: Document, handles: dict[str, str]) -> Document:
-        """Begin a stop that is due, and end one whose grace is over."""
-        known, now = life(document), time.time()
-        reason = known.get("stop") or self._stop_reason(document, now)
-        if reason is None:
+    def _apply_limits(self, document: Document) -> Document:
+        """Note a stop that is due."""
+        reason = life(document).get("stop") or self._stop_reason(document, time.time())
+        if reason is None or life(document).get("stop"):
             return document
-        if known.get("stop") != reason:
-            document = self._change(lambda d: self._begin_stop(d, reason))
-            for handle in handles.values():
-                self._send(self._tools.runner.signal, handle)
-        self._kill_after(handles, life(document)["stopped_at"] + self._tools.stop_grace_s)
-        return document
+        return self._change(lambda d: self._begin_stop(d, reason))
 
     def _stop_reason(self, document: Document, now: float) -> str | None:
         if self._is_stopping(document):
@@ -283,24 +274,6 @@ class TrainingJob:
         if reason in ("max-runtime", "max-wait"):
             document["TrainingJobStatus"] = "Stopping"
             job_status.move(document, "Stopping", time.time())
-
-    def _kill_after(self, handles: dict[str, str], deadline: float) -> None:
-        if time.time() >= deadline:
-            for handle in handles.values():
-                self._send(self._tools.runner.kill, handle)
-
-    @staticmethod
-    def _send(send: Callable[[str], None], handle: str) -> None:
-        with contextlib.suppress(RunnerError):  # it is tried again, or the engine's silence ends the job
-            send(handle)
-
-    def _check_feeders(self, document: Document) -> None:
-        for name, handle in life(document).get("feeders", {}).items():
-            if not isinstance(self._tools.feeders.state(handle), Running):
-                log = self._folder / "hosts" / name / "feeder.log"
-                raise JobFailure(
-                    f"ClientError: Data download failed: {_last_line(log) or 'the feeder of the pipes ended'}"
-                )
 
     def _interrupt(self, document: Document) -> None:
         """Go back to the start, with what the checkpoints hold."""
@@ -357,6 +330,7 @@ class TrainingJob:
 
     def _end(self, document: Document, failed: object, stop: str | None, reason: str | None) -> None:
         now = time.time()
+        warm_pool.release(document, now)
         if failed:
             job_status.end(document, "Failed", "Failed", now, reason)
         elif stop or self._is_stopping(document):
@@ -367,9 +341,7 @@ class TrainingJob:
     def _reason(self, document: Document, hosts: list[JobHost], failed: Document) -> str:
         [host] = [one for one in hosts if one.host.name == failed["host"]]
         logs = self._logs(document, failed["host"])
-        return outputs.failure_reason(
-            host.paths, failed["code"], failed["reason"], _last_line(logs[-1]) if logs else ""
-        )
+        return outputs.failure_reason(host.paths, failed["code"], failed["reason"], last_line(logs[-1]) if logs else "")
 
     def _fail(self, reason: str) -> None:
         self._change(lambda d: job_status.end(d, "Failed", "Failed", time.time(), reason))
@@ -419,17 +391,3 @@ class TrainingJob:
 
     def _warn(self, message: str) -> None:
         self._tools.home.logs.append(WARNING_LOGS, f"training-job/{self.name}", [message])
-
-
-def _last_line(log: Path) -> str:
-    """The text of the last line that says something."""
-    try:
-        lines = log.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError):
-            message = str(json.loads(line)["message"]).strip()
-            if message:
-                return message
-    return ""

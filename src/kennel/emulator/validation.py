@@ -61,9 +61,7 @@ def _structure(value: dict[str, Any], shape: StructureShape, path: str) -> list[
     found = [_unknown(name, shape, dot) for name in value if name not in shape.members]
     for name in shape.required_members:
         if name not in value:
-            found.append(
-                f"Value null at '{dot}{name}' failed to satisfy constraint: Member must not be null. Send '{name}'."
-            )
+            found.append(f"Value null at '{dot}{name}' failed to satisfy constraint: Member must not be null")
     if shape.is_tagged_union and len(value) != 1:
         found.append(_problem(", ".join(value), shape, path, f"Exactly one of {list(shape.members)} must be set"))
     for name, member in shape.members.items():
@@ -74,7 +72,7 @@ def _structure(value: dict[str, Any], shape: StructureShape, path: str) -> list[
 
 def _unknown(name: str, shape: StructureShape, dot: str) -> str:
     close = difflib.get_close_matches(name, shape.members, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(shape.members) or 'none'}."
+    hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(shape.members) or 'none'}"
     return f"Unknown member '{dot}{name[:_SHOWN_CHARS]}': {hint}"
 
 

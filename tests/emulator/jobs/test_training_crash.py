@@ -92,6 +92,7 @@ def test_a_program_that_vanished_while_no_server_ran_makes_the_job_failed(platfo
     platform.insert("print('up')\nwhile True: time.sleep(.1)")
     first = server()
     platform.wait_for_line("up")
+    platform.wait_for(lambda: platform.describe()["_life"]["phase"] == "running")  # before that it is begun again
     first.send_signal(signal.SIGKILL)
     first.wait()
     [handle] = platform.runner.find("kennel.job", "job")
@@ -182,6 +183,7 @@ def test_an_upload_that_was_cut_short_is_done_again(platform: Platform, server: 
     server_process.wait()
     shutil.rmtree(platform.output_dir())
     base = platform.home.job_dir("job") / "hosts/algo-1/ml"
+    shutil.rmtree(base, ignore_errors=True)
     (base / "model").mkdir(parents=True)
     (base / "output/data").mkdir(parents=True)
     (base / "model/w").write_text("again")
@@ -193,6 +195,14 @@ def test_an_upload_that_was_cut_short_is_done_again(platform: Platform, server: 
     server()
     ended(platform)
     assert platform.members() == {"w": "again"}
+
+
+def test_what_an_end_left_that_was_cut_short_is_removed(platform: Platform) -> None:
+    platform.complete("")
+    left = platform.home.job_dir("job") / "hosts/algo-1"
+    left.mkdir(parents=True)
+    platform.new_jobs().recover()
+    assert not left.exists()
 
 
 def test_a_clean_end_of_the_server_leaves_jobs_running(platform: Platform) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 GIBIBYTE = 1 << 30
-HOME_LABEL, JOB_LABEL, ENDPOINT_LABEL = "kennel.home", "kennel.job", "kennel.endpoint"
+HOME_LABEL, JOB_LABEL, HOST_LABEL, ENDPOINT_LABEL = "kennel.home", "kennel.job", "kennel.host", "kennel.endpoint"
+FEEDER_LABEL = "kennel.feeder"  # a process that fills the pipes of the host that the label names
 
 
 class RunnerError(Exception):

@@ -15,13 +15,21 @@ _LINE_BYTES = 256 * 1024  # CloudWatch's largest event
 
 
 def follow(container: str, log_file: Path) -> None:
-    """Append what the container has printed and prints, with docker's own times; returns when it has ended."""
+    """Append what the container has printed and prints, with docker's own times; returns when it has ended.
+
+    docker lets go of who follows before it has told the last line, if that has no end; so it is asked once more.
+    """
+    _copy(container, log_file, "--follow")
+    _copy(container, log_file)
+
+
+def _copy(container: str, log_file: Path, *options: str) -> None:
     last_ms, repeated = _last(log_file)
     since = ["--since", datetime.fromtimestamp(last_ms / 1000, UTC).isoformat()] if last_ms else []
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with (
         subprocess.Popen(
-            ["docker", "logs", "--follow", "--timestamps", *since, container],
+            ["docker", "logs", *options, "--timestamps", *since, container],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ _LOG_LABEL = "kennel.log"
 _INSPECT_S = 5.0  # how long a container counts as running because its log has not ended
 _LOG_END_S = 10.0
 _PULL_S = 3600.0
+_CREATED_S = 60.0  # from a container's creation to its start
 
 
 class DockerRunner:
@@ -61,18 +63,23 @@ class DockerRunner:
         self.remove(name)
         if launch.network:
             self._make_network(launch.network, internal=launch.isolated)
-        try:
-            with _environment(launch.environ) as variables:
-                run = ["run", *self._options(launch, name), *variables, launch.image, *self._command(launch)]
-                handle = docker(*run, timeout_s=_PULL_S)
-        except MissingContainerError as error:
-            raise RunnerError(str(error)) from error
-        except RunnerError:
-            self.remove(name)
-            raise
+        handle = self._run(launch, name)
         self._follow(handle, launch.log_file)
         self._looked_at[handle] = time.monotonic()
         return handle
+
+    def _run(self, launch: Launch, name: str, *, again: bool = True) -> str:
+        try:
+            with _environment(launch.environ) as variables:
+                run = ["run", *self._options(launch, name), *variables, launch.image, *self._command(launch)]
+                return docker(*run, timeout_s=_PULL_S)
+        except MissingContainerError as error:
+            raise RunnerError(str(error)) from error
+        except RunnerError as error:
+            self.remove(name)
+            if again and "is already in use by container" in str(error):  # begun by a server that was killed since
+                return self._run(launch, name, again=False)
+            raise
 
     def _options(self, launch: Launch, name: str) -> list[str]:
         labels = {**launch.labels, HOME_LABEL: self._home, _LOG_LABEL: str(launch.log_file)}
@@ -129,6 +136,8 @@ class DockerRunner:
         if not recently:  # the log ended early, as when the engine restarts, or was never followed by this process
             self._follow(handle, Path(found["Config"]["Labels"][_LOG_LABEL]))
         self._looked_at[handle] = time.monotonic()
+        if found["State"]["Status"] == "created" and _age_s(found["Created"]) > _CREATED_S:
+            return Lost("The container was created, but never started: whoever was to do that ended meanwhile.")
         if found["State"]["Status"] in ("created", "running", "paused", "restarting", "removing"):
             return Running()
         self._followers[handle].join(_LOG_END_S)
@@ -235,6 +244,11 @@ def _environment(environ: Mapping[str, str]) -> Iterator[list[str]]:
         file.writelines(f"{name}={value}\n" for name, value in plain.items())
         file.flush()
         yield [f"--env-file={file.name}", *(f"--env={n}={v}" for n, v in environ.items() if n not in plain)]
+
+
+def _age_s(created: str) -> float:
+    """Seconds since docker's time of creation, which has nanoseconds and is in UTC."""
+    return (datetime.now(UTC) - datetime.fromisoformat(created[:19] + "+00:00")).total_seconds()
 
 
 def _ended(state: dict[str, Any]) -> Exited:

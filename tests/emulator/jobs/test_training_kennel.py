@@ -1,0 +1,97 @@
+"""Kennel's own trainer as a job: what `kennel train` will start, without docker."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kennel.classifier.metrics import METRICS, metric_definitions
+from kennel.emulator.channels import read_channels
+from kennel.emulator.inputs import list_items
+from tests.conftest import make_photos
+from tests.emulator.jobs.conftest import Platform, channel
+
+SMALL = {
+    "arch": "resnet18", "pretrained": "none", "train_layers": "head", "crop_px": "32", "resize_px": "32",
+    "batch_size": "4", "epochs": "2", "num_workers": "0", "precision": "fp32", "channels_last": "off",
+}  # fmt: skip
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> dict[str, Any]:
+    channels = []
+    for seed, (name, images) in enumerate({"train": 8, "validation": 3, "test": 3}.items()):
+        channels.append(channel(name, make_photos(tmp_path / "photos" / name, images=images, seed=seed).as_uri()))
+    algorithm = {"TrainingImage": "kennel-train:abc", "MetricDefinitions": metric_definitions()}
+    return {"HyperParameters": SMALL, "InputDataConfig": channels, "AlgorithmSpecification": algorithm}
+
+
+def run(platform: Platform, **members: Any) -> dict[str, Any]:
+    platform.insert("", **members)
+    platform.store.update("training-job", "job", lambda d: d["HyperParameters"].pop("program"))
+    platform.jobs.start("job")
+    platform.jobs.wait("job", 200)
+    document = platform.describe()
+    assert document["TrainingJobStatus"] == "Completed", (document.get("FailureReason"), platform.log())
+    return document
+
+
+def test_the_trainer_leaves_an_artifact_and_all_its_metrics(platform: Platform, members: dict[str, Any]) -> None:
+    document = run(platform, **members)
+    with tarfile.open(platform.output_dir() / "model.tar.gz") as tar:
+        assert {"meta.json", "model.safetensors"} <= set(tar.getnames())
+    with tarfile.open(platform.output_dir() / "output.tar.gz") as tar:
+        assert {"metrics.jsonl", "test_summary.json"} <= set(tar.getnames())
+    assert {one["MetricName"] for one in document["FinalMetricDataList"]} == set(METRICS)
+
+
+@pytest.mark.slow
+def test_two_hosts_train_together(platform: Platform, members: dict[str, Any]) -> None:
+    run(platform, **members, ResourceConfig={"InstanceCount": 2})
+    assert "Processes: 1, on each of: algo-1, algo-2" in platform.log()
+    assert platform.log().count("epoch=2/2 ") == 1
+    with tarfile.open(platform.output_dir() / "model.tar.gz") as tar:
+        assert "model.safetensors" in tar.getnames()
+
+
+@pytest.mark.slow
+def test_a_stop_saves_what_was_learnt_and_spot_goes_on_from_there(
+    platform: Platform, members: dict[str, Any], tmp_path: Path
+) -> None:
+    platform.grace_s = 60
+    platform.jobs = platform.new_jobs()
+    spot = {
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxWaitTimeInSeconds": 90_000},
+        "CheckpointConfig": {"S3Uri": (tmp_path / "checkpoints").as_uri()},
+        "HyperParameters": SMALL | {"epochs": "60"},
+    }
+    platform.insert("", **(members | spot))
+    platform.store.update("training-job", "job", lambda d: d["HyperParameters"].pop("program"))
+    platform.jobs.start("job")
+    platform.wait_for(lambda: "epoch=2/60" in platform.log(), 60)
+    platform.jobs.interrupt("job")
+    platform.wait_for(lambda: "Interrupted" in platform.statuses(), 60)
+    platform.jobs.wait("job", 200)
+    assert platform.describe()["TrainingJobStatus"] == "Completed", platform.log()
+    assert platform.log().count("epoch=2/60 ") == 1
+    assert platform.log().count("epoch=60/60 ") == 1
+
+
+def test_a_pipe_of_an_augmented_manifest_trains(platform: Platform, members: dict[str, Any]) -> None:
+    channels = []
+    for one in members["InputDataConfig"]:
+        [read] = read_channels({"InputDataConfig": [one]})
+        lines = [{"source-ref": str(i.uri), "class": i.name.split("/")[0]} for i in list_items(read)]
+        manifest = read.uri.file / "list.manifest"
+        manifest.write_text("\n".join(map(json.dumps, lines)))
+        source = {"S3DataType": "AugmentedManifestFile", "AttributeNames": ["source-ref", "class"]}
+        channels.append(
+            channel(read.name, manifest.as_uri(), InputMode="Pipe", RecordWrapperType="RecordIO", source=source)
+        )
+    document = run(platform, **(members | {"InputDataConfig": channels}))
+    assert len(document["FinalMetricDataList"]) == len(METRICS)
