@@ -3,8 +3,8 @@ from datetime import date
 import pytest
 
 from kennel.driver import prices
+from kennel.driver.models import service_model
 from kennel.driver.record import Entry
-from kennel.driver.validate import _model
 
 
 def test_the_table_says_when_where_and_whence() -> None:
@@ -15,7 +15,7 @@ def test_the_table_says_when_where_and_whence() -> None:
 
 
 def test_every_priced_instance_can_train_and_serve() -> None:
-    model = _model("sagemaker")
+    model = service_model("sagemaker")
     for shape in ("TrainingInstanceType", "ProductionVariantInstanceType"):
         assert set(prices.table()["instances"]) <= set(model.shape_for(shape).enum)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kennel.driver.connection import Emulator
 from kennel.driver.errors import DriverError
+from kennel.driver.models import loader
 
 LOCAL_SERVICES = ("sagemaker", "sagemaker-runtime", "logs", "cloudwatch", "sts")
 _READ_TIMEOUT_S = 70  # an invocation may take 60
@@ -50,9 +51,9 @@ def _session(*, profile: bool = True) -> Any:
     import boto3
     import botocore.session
 
-    if profile:
-        return boto3.Session()
-    return boto3.Session(botocore_session=botocore.session.Session(session_vars={"profile": (None, None, None, None)}))
+    made = botocore.session.Session(session_vars={} if profile else {"profile": (None, None, None, None)})
+    made.register_component("data_loader", loader())
+    return boto3.Session(botocore_session=made)
 
 
 def aws(region: str, emulator: Emulator | None) -> Clients:

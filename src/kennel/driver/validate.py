@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kennel.driver.errors import DriverError
+from kennel.driver.models import service_model
 from kennel.driver.requests import Request
 
 _FILE_URI = re.compile(r"file:///.*")  # what the local SageMaker takes beside S3 URIs
@@ -28,7 +29,7 @@ def problems(operation: str, request: Request, *, file_uris: bool, service: str 
     """
     from botocore.validate import ParamValidator
 
-    shape = _model(service).operation_model(operation).input_shape
+    shape = service_model(service).operation_model(operation).input_shape
     report = ParamValidator().validate(request, shape)
     found = report.generate_report().splitlines() if report.has_errors() else []
     return found + list(_walk(shape, request, operation, file_uris))
@@ -43,13 +44,6 @@ def require(operation: str, request: Request, *, file_uris: bool, service: str =
     found = problems(operation, request, file_uris=file_uris, service=service)
     if found:
         raise DriverError("\n".join(found), f"{operation} was not sent.")
-
-
-@functools.cache
-def _model(service: str) -> Any:
-    import botocore.session
-
-    return botocore.session.Session().get_service_model(service)
 
 
 def _walk(shape: Any, value: Any, path: str, file_uris: bool) -> Iterator[str]:
