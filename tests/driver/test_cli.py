@@ -135,6 +135,21 @@ def test_colour_is_for_terminals_and_no_color_is_honoured(kennel: Kennel) -> Non
             assert (b"\x1b[32m" in screen.read1(65536)) is coloured
 
 
+def test_a_wait_is_a_bar_on_a_terminal(kennel: Kennel, photos: Path) -> None:
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "wb") as terminal:
+        done = subprocess.run(
+            [sys.executable, "-m", "kennel.driver", "data", "check", str(photos)],
+            env={**os.environ, "TERM": "xterm", "KENNEL_HOME": str(kennel.home)},
+            stdout=subprocess.PIPE, stderr=terminal, text=True, check=True,
+        )  # fmt: skip
+    with os.fdopen(master, "rb") as screen:
+        drawn = screen.read1(65536).decode()
+    assert "━" in drawn
+    assert "train: 12 of 12 files" in drawn
+    assert done.stdout.startswith("ok    train       12 images")
+
+
 def test_what_needs_no_emulator_starts_none(kennel: Kennel) -> None:
     for words in (["status"], ["down"], ["cost"], ["clean"], ["doctor"]):
         assert kennel(*words).code == 0

@@ -191,9 +191,14 @@ def reader(session: Session, name: str) -> LogReader:
 
 
 def follow(
-    session: Session, name: str, on_line: Callable[[LogLine], None], *, timeout_s: float | None = None
+    session: Session,
+    name: str,
+    on_line: Callable[[LogLine], None],
+    *,
+    on_state: Callable[[JobState], None] = lambda _: None,
+    timeout_s: float | None = None,
 ) -> JobState:
-    """Hand over each log line as it comes, until the job is over.
+    """Hand over each log line as it comes, and how the job is, until it is over.
 
     Raises:
         DriverError: the job or its log may not be read.
@@ -203,6 +208,7 @@ def follow(
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         state = describe(session, name)  # before the log: what it printed before its end is then read, too
+        on_state(state)
         for line in log.read():
             on_line(line)
         if state.is_over:
@@ -223,17 +229,24 @@ def wait(session: Session, name: str, *, timeout_s: float | None = None) -> JobS
     Raises:
         DriverError: it failed; the message is its failure reason.
     """
-    reporter = session.reporter
+    reporter, epochs, phases = session.reporter, list[Epoch](), list[str]()
 
     def show(line: LogLine) -> None:
-        epoch: Epoch | None = read_epoch(line.message)
+        epoch = read_epoch(line.message)
         if epoch:
+            epochs.append(epoch)
             reporter.say(str(epoch))
             reporter.live(epoch.number, epoch.total, f"{name}  {describe_metrics(epoch.metrics)}")
 
-    reporter.live(0, 0, f"{name}  waiting for the first epoch")
+    def tell(state: JobState) -> None:
+        if state.secondary not in phases and not session.is_local:  # a machine takes minutes to come
+            reporter.say(f"{name} is {state.secondary}")
+        phases.append(state.secondary)
+        if not epochs:
+            reporter.live(0, 0, f"{name}  {state.secondary}: waiting for the first epoch")
+
     with finishing(reporter):
-        state = follow(session, name, show, timeout_s=timeout_s)
+        state = follow(session, name, show, on_state=tell, timeout_s=timeout_s)
     if state.status == "Failed":
         raise DriverError(f"Job {name} failed: {state.failure}", f"kennel logs {name} shows all it printed.")
     return state
