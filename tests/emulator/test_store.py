@@ -73,6 +73,13 @@ def test_names_are_unique_within_a_kind_and_lists_are_in_order_of_age(tmp_path: 
             call("job", "b")
 
 
+def test_a_list_can_be_of_some_members_only(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.sqlite")
+    store.insert("job", "b", 2.0, {"n": 1, "m": {"x": [1, "é"]}, "o": "large" * 1000})
+    store.insert("job", "a", 1.0, {"m": None, "_p": True})
+    assert store.select("job", ("n", "m", "_p")) == [{"_p": True}, {"n": 1, "m": {"x": [1, "é"]}}]
+
+
 def test_nobody_else_may_read_the_file(tmp_path: Path) -> None:
     Store(tmp_path / "state.sqlite")
     assert (tmp_path / "state.sqlite").stat().st_mode & 0o777 == 0o600

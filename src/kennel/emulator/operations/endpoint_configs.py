@@ -14,7 +14,7 @@ from kennel.emulator.operations.models import require_model
 from kennel.emulator.operations.resources import create, describe, remove
 from kennel.emulator.store import Document
 
-_LISTING = Listing("endpoint-config", "EndpointConfigName")
+_LISTING = Listing("endpoint-config", "EndpointConfigName", ("EndpointConfigArn",))
 
 
 def create_endpoint_config(context: Context, request: Request) -> Document:

@@ -22,6 +22,7 @@ class Listing:
 
     kind: str
     name: str  # the member with the resource's name
+    members: tuple[str, ...] = ()  # what its summaries show beside name and times
     status: str = ""  # the member with its status, for StatusEquals and SortBy=Status
     descending: bool = True  # when SortOrder is not set
     sort_keys: Mapping[str, str] = field(default_factory=dict)  # SortBy's values, where they are not members themselves
@@ -34,7 +35,8 @@ class Listing:
         """
         member = self._sort_member(request.get("SortBy", "CreationTime"))
         order = request.get("SortOrder", "Descending" if self.descending else "Ascending")
-        found = [one for one in store.all(self.kind) if self._matches(one, request) and keep(one)]
+        members = list(dict.fromkeys((self.name, *_BY_TIME, *self.members, *filter(None, [self.status]))))
+        found = [one for one in store.select(self.kind, members) if self._matches(one, request) and keep(one)]
         found.sort(key=lambda one: self._key(one, member), reverse=order == "Descending")
         if "NextToken" in request:
             last = _read_token(request["NextToken"])

@@ -15,7 +15,7 @@ from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.resources import create, describe, remove
 from kennel.emulator.store import Document
 
-_LISTING = Listing("model", "ModelName")
+_LISTING = Listing("model", "ModelName", ("ModelArn",))
 
 
 def create_model(context: Context, request: Request) -> Document:

@@ -26,7 +26,8 @@ KIND = "training-job"
 MAX_RUNTIME_S = 86_400  # StoppingCondition's default
 VOLUME_GB = 30
 _ENDED = ("Completed", "Failed", "Stopped")
-_LISTING = Listing(KIND, "TrainingJobName", status="TrainingJobStatus", descending=False)
+_SUMMARY = ("TrainingJobArn", "TrainingJobStatus", "SecondaryStatus", "TrainingEndTime", "WarmPoolStatus")
+_LISTING = Listing(KIND, "TrainingJobName", _SUMMARY, status="TrainingJobStatus", descending=False)
 
 
 def create_training_job(context: Context, request: Request) -> Document:
