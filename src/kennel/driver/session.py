@@ -95,7 +95,7 @@ class Session:
         Raises:
             DriverError: AWS needs a bucket and none is set.
         """
-        if self.is_local and not self.project.bucket:
+        if self.is_local:
             return self.home.path.as_uri()
         if not self.project.bucket:
             raise DriverError("AWS needs a bucket.", "Give --bucket NAME, or set bucket in kennel.toml.")
