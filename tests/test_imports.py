@@ -19,10 +19,16 @@ ALLOWED = {  # package -> prefixes of our own modules that it may import
         "kennel.classifier.contract",
         "kennel.classifier.errors",
         "kennel.classifier.metrics",
+        # What the data check shares with the trainer, all of it without torch:
+        "kennel.classifier.folder",
+        "kennel.classifier.images",
+        "kennel.classifier.layout",
+        "kennel.classifier.manifest",
     ),
     "serving": ("serving", "kennel.classifier"),
 }
-STDLIB_ONLY = ("config", "contract", "errors", "metrics")  # so that the driver needs no torch
+STDLIB_ONLY = ("config", "contract", "errors", "layout", "manifest", "metrics")  # so that the driver needs no torch
+PILLOW_ONLY = ("folder", "images")  # the data check decodes photos as the trainer does
 
 
 def modules() -> list[Path]:
@@ -59,6 +65,14 @@ def test_modules_that_the_driver_reads_need_the_standard_library_only(module: st
     for name in imports(ROOT / f"src/kennel/classifier/{module}.py"):
         top = name.split(".")[0]
         assert top in sys.stdlib_module_names or name.startswith(tuple(f"kennel.classifier.{m}" for m in STDLIB_ONLY))
+
+
+@pytest.mark.parametrize("module", PILLOW_ONLY)
+def test_modules_of_the_data_check_need_no_torch(module: str) -> None:
+    light = tuple(f"kennel.classifier.{m}" for m in (*STDLIB_ONLY, *PILLOW_ONLY))
+    for name in imports(ROOT / f"src/kennel/classifier/{module}.py"):
+        top = name.split(".")[0]
+        assert top in (*sys.stdlib_module_names, "PIL", "numpy") or name.startswith(light)
 
 
 OWNERS = {

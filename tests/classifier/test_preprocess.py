@@ -8,14 +8,12 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from kennel.classifier.errors import ConfigError, ImageError
+from kennel.classifier.images import MAX_PIXELS, decode, read_header
 from kennel.classifier.preprocess import (
-    MAX_PIXELS,
     Preprocessing,
     crop_to_tensor,
-    decode,
     evaluation_tensor,
     normalise,
-    read_header,
     scale_to_square,
 )
 

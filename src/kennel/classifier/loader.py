@@ -23,13 +23,8 @@ from kennel.classifier.augment import augment
 from kennel.classifier.cache import ImageCache
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.folder import ImageFolder
-from kennel.classifier.preprocess import (
-    Preprocessing,
-    decode,
-    evaluation_tensor,
-    read_header,
-    scale_to_square,
-)
+from kennel.classifier.images import decode, read_header
+from kennel.classifier.preprocess import Preprocessing, evaluation_tensor, scale_to_square
 
 T = TypeVar("T")
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (N, 3, H, W) and int64 (N,)

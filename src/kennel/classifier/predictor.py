@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from kennel.classifier.artifact import Meta, load_artifact
-from kennel.classifier.preprocess import Source, evaluation_tensor, normalise
+from kennel.classifier.images import Source
+from kennel.classifier.preprocess import evaluation_tensor, normalise
 
 
 @dataclass(frozen=True)

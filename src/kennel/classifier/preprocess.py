@@ -1,4 +1,4 @@
-"""From bytes to the tensor that the network sees: the only file that spells mean and std.
+"""From a photo to the tensor that the network sees: the only file that spells mean and std.
 
 Trainer and handler both come through `decode`, `centre_box` and `crop_to_tensor`, so what a photo looks like
 to the network cannot differ between training and serving.
@@ -6,40 +6,28 @@ to the network cannot differ between training and serving.
 
 from __future__ import annotations
 
-import io
-import struct
-import warnings
-import zlib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import nn
 
-from kennel.classifier.errors import ConfigError, ImageError
+from kennel.classifier.errors import ConfigError
+from kennel.classifier.images import Source, decode, read_header, upright_size
 from kennel.classifier.vision import torchvision
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")  # a phone camera's JPEG pair (MPO) opens as JPEG
-MAX_PIXELS = 89_478_485  # Pillow's own warning limit: 256 MiB of RGB
-_BACKGROUND = "white"  # what shows through transparent pixels, as on a page
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, struct.error, zlib.error)
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower in pixels
-Source = bytes | Path | NDArray[np.uint8]  # an encoded image, its file, or pixels of shape (H, W, 1, 3 or 4)
-Image.init()  # registers every format; without it `formats` may name one that is not known yet
-Image.MAX_IMAGE_PIXELS = None  # `read_header` refuses by MAX_PIXELS before a pixel is decoded, without a warning
 
 
 @dataclass(frozen=True)
@@ -77,76 +65,6 @@ class Preprocessing:
     def to_json(self) -> dict[str, Any]:
         """Plain values for meta.json."""
         return asdict(self)
-
-
-def read_header(source: Source) -> Image.Image:
-    """Open an image without decoding it; its size and format are known afterwards.
-
-    Raises:
-        ImageError: not an image, of a format that is not taken, or of more than MAX_PIXELS pixels.
-    """
-    if isinstance(source, np.ndarray):
-        return Image.fromarray(np.ascontiguousarray(source[:, :, 0] if source.shape[2] == 1 else source))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # broken metadata is no reason to refuse good pixels
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    except UnidentifiedImageError:
-        raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from None
-    except _DECODE_ERRORS as error:
-        raise ImageError(f"not a readable image: {error}") from error
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width}x{height} pixels are more than the limit of {MAX_PIXELS}; scale the image down")
-    return image
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as a viewer shows them: EXIF orientations 5 to 8 lie on their side."""
-    width, height = image.size
-    try:
-        sideways = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except _DECODE_ERRORS:
-        return width, height
-    return (height, width) if sideways else (width, height)
-
-
-def decode(image: Image.Image, *, scale: float = 1.0) -> Image.Image:
-    """Decode an opened image to upright 8-bit RGB.
-
-    Args:
-        image: what `read_header` returned.
-        scale: how much the caller will shrink the image (1: not at all). Large JPEGs are decoded at 1/2, 1/4 or
-            1/8 of their size when that still is at least `scale` of it (libjpeg's scaled inverse DCT).
-
-    Raises:
-        ImageError: the pixels are truncated, damaged or of a kind that has no single meaning as a photo.
-    """
-    try:
-        if scale < 1.0:
-            image.draft(None, (max(1, int(image.width * scale)), max(1, int(image.height * scale))))
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        return _to_rgb(upright)
-    except ImageError:
-        raise
-    except (*_DECODE_ERRORS, Image.DecompressionBombError) as error:
-        raise ImageError(f"damaged image: {error}") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I"):  # 16-bit grey: keep the upper eight bits of the range, not the lower
-        pixels = np.asarray(image).astype(np.int64)
-        return Image.fromarray((pixels.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ImageError("32-bit float pixels have no fixed white; convert the image to 8 or 16 bits")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        flat = Image.new("RGBA", rgba.size, _BACKGROUND)
-        return Image.alpha_composite(flat, rgba).convert("RGB")
-    return image.convert("RGB")
 
 
 def centre_box(size: tuple[int, int], preprocessing: Preprocessing) -> Box:

@@ -1,0 +1,112 @@
+"""The `kennel` command: the only module of the driver that prints and exits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kennel.classifier.errors import ConfigError, KennelError
+from kennel.driver.commands import COMMANDS
+from kennel.driver.commands.context import Context, Result
+from kennel.driver.parser import parse
+from kennel.driver.reporting import for_terminal
+from kennel.driver.session import Session
+from kennel.driver.uris import is_uri
+
+_INTERRUPTED = 130  # as shells count a SIGINT
+_FLAGS = {  # flag -> dotted name of the project file, by command where it differs
+    "on": "on", "region": "region", "role": "role", "bucket": "bucket", "runner": "runner",
+    "network_isolation": "network_isolation",
+    "volume_gb": "train.volume_gb", "max_runtime_minutes": "train.max_runtime_minutes", "spot": "train.spot",
+    "max_wait_minutes": "train.max_wait_minutes", "checkpoint_uri": "train.checkpoint_uri",
+    "input_mode": "train.input_mode", "keep_alive_minutes": "train.keep_alive_minutes",
+    "serverless_memory_mb": "deploy.serverless_memory_mb",
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 with one line and a hint, 2 for a wrong command line."""
+    arguments = parse(list(sys.argv[1:] if argv is None else argv))
+    try:
+        result = _run(arguments)
+        _print(result, as_json=arguments.json)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # `kennel jobs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KennelError as error:
+        return _fail(error, arguments)
+    except Exception as error:
+        traceback.print_exc()
+        print(f"kennel: {type(error).__name__}: {error}. This is a fault of Kennel.", file=sys.stderr)
+        return 1
+    return result.code
+
+
+def _run(arguments: argparse.Namespace) -> Result:
+    session = Session.from_file(arguments.project, for_terminal(), **_flags(arguments))
+    if arguments.command == "train":
+        session.project = session.project.with_flags({"hyperparameters": _hyperparameters(arguments, session)})
+    return COMMANDS[arguments.command](Context(arguments, session, _line))
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags that are settings, under the names of the project file."""
+    given = vars(arguments)
+    values = {dotted: given[flag] for flag, dotted in _FLAGS.items() if given.get(flag) is not None}
+    section = arguments.command if arguments.command in ("train", "deploy", "transform") else None
+    for name in ("instance_type", "instance_count"):
+        if section and given.get(name) is not None:
+            values[f"{section}.{name}"] = given[name]
+    if section and given.get("image"):
+        values["images.train" if section == "train" else "images.serve"] = given["image"]
+    if arguments.command in ("up", "down", "status", "env"):
+        values["on"] = "local"
+    return values
+
+
+def _hyperparameters(arguments: argparse.Namespace, session: Session) -> dict[str, Any]:
+    """Those of the project file, and over them those of the command line."""
+    words = list(arguments.hyperparameters)
+    if arguments.data and "=" in arguments.data and not is_uri(arguments.data) and not Path(arguments.data).exists():
+        words.insert(0, arguments.data)  # `kennel train --channel train=… epochs=5` has no folder in front
+        arguments.data = None
+    given: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError([f"Unexpected argument '{word}'. Write hyperparameters as name=value."])
+        given[name.replace("-", "_")] = value
+    return {**{name.replace("-", "_"): value for name, value in session.project.hyperparameters.items()}, **given}
+
+
+def _print(result: Result, *, as_json: bool) -> None:
+    if as_json and result.data is not None:
+        _line(json.dumps(result.data, indent=2, ensure_ascii=False))
+    elif result.text and not as_json:
+        _line(result.text)
+
+
+def _line(text: str) -> None:
+    print(text, flush=True)
+
+
+def _fail(error: KennelError, arguments: argparse.Namespace) -> int:
+    if arguments.verbose:
+        traceback.print_exc()
+    print(f"kennel: {error}", file=sys.stderr)
+    hint = getattr(error, "hint", "")
+    if hint:
+        print(f"        {hint}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

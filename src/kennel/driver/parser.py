@@ -1,0 +1,204 @@
+"""The command line's words. What they do is in `commands`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kennel.driver.project import AWS, LOCAL
+
+DESCRIPTION = """\
+Train, deploy and ask image classifiers: the same requests, sent to the local SageMaker (the default) or to AWS
+(--on aws). Settings come from the nearest kennel.toml; flags win."""
+
+
+class Parser(argparse.ArgumentParser):
+    """One sentence instead of the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 and what was wrong."""
+        self.exit(2, f"{self.prog}: {message.rstrip('.?')}{'?' if message.endswith('?') else '.'} Try --help.\n")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the command line; exits with 2 and one sentence, with a guess, when it is wrong."""
+    parser, commands = build()
+    words = [word for word in argv if not word.startswith("-")]
+    if words and words[0] not in commands and not argv[0].startswith("-"):
+        parser.error(f"unknown command '{words[0]}'{_guess(words[0], list(commands))}")
+    arguments, extras = parser.parse_known_args(argv)
+    if arguments.command == "train":  # argparse gives up a list of words at the first flag among them
+        arguments.hyperparameters += [word for word in extras if not word.startswith("-")]
+        extras = [word for word in extras if word.startswith("-")]
+    if extras:
+        chosen = commands[arguments.command]
+        known = [flag for action in chosen._actions for flag in action.option_strings]  # argparse has no public list
+        chosen.error(f"unknown argument '{extras[0]}'{_guess(extras[0].split('=')[0], known)}")
+    return arguments
+
+
+def _guess(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and those of its commands by name."""
+    parser = Parser(
+        prog="kennel",
+        description=DESCRIPTION,
+        epilog="example: kennel train ~/photos epochs=5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made = _Commands(parser.add_subparsers(dest="command", required=True, metavar="COMMAND"))
+    _server(made)
+    _jobs(made)
+    _endpoints(made)
+    _money(made)
+    return parser, made.parsers
+
+
+class _Commands:
+    """Adds commands that all have the common options, and an example at the end of their help."""
+
+    def __init__(self, subparsers: Any) -> None:
+        self._subparsers = subparsers
+        self.parsers: dict[str, argparse.ArgumentParser] = {}
+
+    def add(self, name: str, about: str, example: str, *, sends: bool = True) -> argparse.ArgumentParser:
+        """A command; `sends` says whether it can talk to AWS."""
+        parser: argparse.ArgumentParser = self._subparsers.add_parser(
+            name,
+            help=about,
+            description=about[0].upper() + about[1:] + ".",
+            epilog=f"example: {example}",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.parsers[name] = parser
+        common = parser.add_argument_group("common options")
+        if sends:
+            common.add_argument("--on", choices=(LOCAL, AWS), help="where (default local, or as kennel.toml says)")
+            common.add_argument("--region", metavar="NAME", help="of AWS")
+        common.add_argument("--project", type=Path, metavar="FILE", help="instead of the nearest kennel.toml")
+        common.add_argument("--json", action="store_true", help="the result as JSON")
+        common.add_argument("-v", "--verbose", action="store_true", help="show the trace of an error")
+        return parser
+
+
+def _server(commands: _Commands) -> None:
+    up = commands.add(
+        "up", "start the local SageMaker (any other command does so, too)", "kennel up --runner process", sends=False
+    )
+    up.add_argument("--runner", choices=("auto", "docker", "process"), help="what starts the images (default auto)")
+    up.add_argument("--port", type=int, default=0, metavar="N", help="of 127.0.0.1 (default: any free one)")
+    commands.add("down", "end the local SageMaker; nothing that it knows is lost", "kennel down", sends=False)
+    commands.add("status", "show what runs", "kennel status", sends=False)
+    env = commands.add(
+        "env", "print the variables with which any AWS client talks to the local SageMaker", 'eval "$(kennel env)"',
+        sends=False,
+    )  # fmt: skip
+    env.add_argument("--unset", action="store_true", help="print what takes them back")
+    doctor = commands.add("doctor", "look for what is missing on this machine, or in the account", "kennel doctor")
+    _account(doctor)
+    data = commands.add(
+        "data", "look at a data set before it costs anything", "kennel data check ~/photos", sends=False
+    )
+    data.add_argument("action", choices=("check",), help="what to do")
+    data.add_argument("folder", type=Path, help="the folder that kennel train would be given")
+
+
+def _account(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--role", metavar="ARN", help="the role of jobs and models")
+    parser.add_argument("--bucket", metavar="NAME", help="where data and artifacts go")
+
+
+def _sending(parser: argparse.ArgumentParser, *, what: str) -> None:
+    _account(parser)
+    parser.add_argument("--instance-type", metavar="TYPE", help="such as ml.g4dn.xlarge")
+    parser.add_argument("--instance-count", type=int, metavar="N", help="how many")
+    parser.add_argument(
+        "--network-isolation", action="store_true", default=None, help="no network inside the container"
+    )
+    parser.add_argument("--name", help=f"of the {what} (default: one with the time in it)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the JSON of the request and the estimated price, and send nothing"
+    )
+    parser.add_argument(
+        "--wait",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="until it is done (default), or return at once",
+    )
+
+
+def _jobs(commands: _Commands) -> None:
+    train = commands.add("train", "train on a folder of photos", "kennel train ~/photos epochs=5 lr=0.003")
+    train.add_argument("data", nargs="?", help="a folder of class folders, one with train/ and validation/, or a URI")
+    train.add_argument("hyperparameters", nargs="*", metavar="name=value", help="see docs/training.md")
+    train.add_argument(
+        "--channel", action="append", default=[], metavar="NAME=PLACE", help="another channel: a folder or a URI"
+    )
+    train.add_argument("--pretrained", metavar="PLACE", help="the channel with the first weights: a folder or a URI")
+    _sending(train, what="job")
+    train.add_argument("--image", metavar="NAME", help="the train image")
+    train.add_argument("--volume-gb", type=int, metavar="N", help="disk of each machine")
+    train.add_argument("--max-runtime-minutes", type=int, metavar="N", help="the job is stopped then (default 1440)")
+    train.add_argument("--spot", action="store_true", default=None, help="spot machines, with checkpoints")
+    train.add_argument("--max-wait-minutes", type=int, metavar="N", help="with --spot: runtime and wait together")
+    train.add_argument("--checkpoint-uri", metavar="URI", help="where checkpoints are kept; auto: the job's own place")
+    train.add_argument("--input-mode", choices=("File", "FastFile"), help="how the data arrives")
+    train.add_argument("--keep-alive-minutes", type=int, metavar="N", help="keep the machine warm for the next job")
+    train.add_argument("--logs", action="store_true", help="show every line that the job prints, instead of the bar")
+    jobs = commands.add("jobs", "list training jobs", "kennel jobs --contains dogs")
+    jobs.add_argument("--limit", type=int, default=20, metavar="N", help="at most this many (default 20)")
+    jobs.add_argument("--contains", default="", metavar="TEXT", help="only names with this text")
+    logs = commands.add("logs", "print what a job, transform job or endpoint has printed", "kennel logs -f JOB")
+    logs.add_argument("name", help="of the job or endpoint")
+    logs.add_argument("-f", "--follow", action="store_true", help="until a training job is over, or Ctrl-C")
+    kind = logs.add_mutually_exclusive_group()
+    kind.add_argument("--endpoint", action="store_true", help="the name is an endpoint's")
+    kind.add_argument("--transform", action="store_true", help="the name is a transform job's")
+    stop = commands.add("stop", "stop training jobs; each saves what it has within 120 seconds", "kennel stop JOB")
+    stop.add_argument("names", nargs="+", metavar="JOB", help="training jobs")
+
+
+def _endpoints(commands: _Commands) -> None:
+    deploy = commands.add("deploy", "serve a job's artifact at an endpoint", "kennel deploy JOB --name dogs")
+    deploy.add_argument("what", metavar="JOB|ARTIFACT", help="a job's name, model.tar.gz, a model folder, or a URI")
+    _sending(deploy, what="endpoint; one that exists is updated without dropping a request")
+    deploy.add_argument("--image", metavar="NAME", help="the serve image")
+    deploy.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="environment of the container")
+    deploy.add_argument("--serverless", action="store_true", help="runs only while it is asked")
+    deploy.add_argument("--serverless-memory-mb", type=int, metavar="N", help="1024 to 6144")
+    deploy.add_argument("--async", dest="asynchronous", action="store_true", help="requests and answers in storage")
+    deploy.add_argument("--capture", type=int, default=0, metavar="PERCENT", help="keep requests and answers")
+    deploy.add_argument("--autoscale", metavar="MIN:MAX", help="on AWS: that many instances, by the load")
+    deploy.add_argument(
+        "--autoscale-invocations", type=float, default=70.0, metavar="N", help="a minute for each instance (default 70)"
+    )
+    predict = commands.add("predict", "ask an endpoint about photos", "kennel predict dogs photo.jpg --top-k 3")
+    predict.add_argument("endpoint", help="its name")
+    predict.add_argument("photos", nargs="+", type=Path, help="image files, or folders of them")
+    predict.add_argument("--top-k", type=int, default=5, metavar="N", help="classes to list (default 5)")
+    predict.add_argument("--heat-maps", type=Path, metavar="DIR", help="write where the network looked, as PNG files")
+    predict.add_argument("--async", dest="asynchronous", action="store_true", help="the endpoint is asynchronous")
+    predict.add_argument("--variant", default="", metavar="NAME", help="ask this variant")
+    transform = commands.add(
+        "transform", "classify every image of a folder or prefix", "kennel transform JOB ~/photos/test --output answers"
+    )
+    transform.add_argument("what", metavar="MODEL|JOB|ARTIFACT", help="a model, or what kennel deploy takes")
+    transform.add_argument("data", help="a folder or an s3:// prefix")
+    transform.add_argument("--output", metavar="PLACE", help="a folder or a URI for the answers")
+    _sending(transform, what="transform job")
+    transform.add_argument("--image", metavar="NAME", help="the serve image")
+    commands.add("endpoints", "list endpoints", "kennel endpoints")
+
+
+def _money(commands: _Commands) -> None:
+    clean = commands.add("clean", "delete everything that was created, and name what is left", "kennel clean --dry-run")
+    clean.add_argument("--data", action="store_true", help="uploaded data and archives, too")
+    clean.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
+    commands.add("cost", "estimate what everything recorded has cost", "kennel cost --on aws")

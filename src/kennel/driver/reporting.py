@@ -1,0 +1,126 @@
+"""How far something is: lines for a log, a live line for a terminal, nothing for a notebook. Always on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+_EVERY_S = 10.0  # how often a plain log repeats how far an upload is
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def say(self, line: str) -> None:
+        """Tell a fact once."""
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        """Tell how far it is; a later call replaces an earlier one."""
+
+    def live(self, done: float, total: float, text: str) -> None:
+        """As `progress`, of what a log is told by other lines: only where a line can be redrawn."""
+
+    def finish(self) -> None:
+        """The progress that was told last is over."""
+
+
+class Silent:
+    """Tells nothing."""
+
+    def say(self, line: str) -> None:
+        """Not told."""
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        """Not told."""
+
+    def live(self, done: float, total: float, text: str) -> None:
+        """Not told."""
+
+    def finish(self) -> None:
+        """Nothing to end."""
+
+
+class Lines:
+    """One line a fact; progress when its text changes, and not more often than a reader can bear."""
+
+    def __init__(self, write: Callable[[str], object] | None = None) -> None:
+        self._write = write or (lambda line: sys.stderr.write(line + "\n"))
+        self._last, self._at = "", 0.0
+
+    def say(self, line: str) -> None:
+        """Write the line."""
+        self._write(line)
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        """Write `text`, unless it was the last one, or the last one is fresh and more is to come."""
+        now = time.monotonic()
+        self._at = self._at or now  # the first line waits, too: what is quick needs none
+        if text != self._last and (now - self._at >= _EVERY_S or done >= total):
+            self._last, self._at = text, now
+            self._write(text)
+
+    def live(self, done: float, total: float, text: str) -> None:
+        """Not told: a log has the facts already."""
+
+    def finish(self) -> None:
+        """Another progress may begin."""
+        self._last, self._at = "", 0.0
+
+
+class Live:
+    """A bar that is redrawn in place, with facts above it."""
+
+    def __init__(self, console: Any = None) -> None:
+        from rich.console import Console
+
+        self._console = console or Console(stderr=True, highlight=False)
+        self._bar: Any = None
+        self._task: Any = None
+
+    def say(self, line: str) -> None:
+        """Write the line above the bar."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        """Move the bar."""
+        if self._bar is None:
+            self._start()
+        self._bar.update(self._task, completed=done, total=total or None, description=text)
+
+    def live(self, done: float, total: float, text: str) -> None:
+        """Move the bar."""
+        self.progress(done, total, text)
+
+    def _start(self) -> None:
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), BarColumn(24), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._task = self._bar.add_task("", total=None)
+        self._bar.start()
+
+    def finish(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+
+def for_terminal() -> Reporter:
+    """A live bar on a terminal, lines anywhere else; NO_COLOR is rich's to honour."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return Live()
+    return Lines()
+
+
+@contextlib.contextmanager
+def finishing(reporter: Reporter) -> Iterator[None]:
+    """The progress that is told in the block is over at its end, whatever ends it."""
+    try:
+        yield
+    finally:
+        reporter.finish()

@@ -1,0 +1,31 @@
+"""How long finished jobs were billed for, asked once and kept in the record."""
+
+from __future__ import annotations
+
+from kennel.driver import training, transforming
+from kennel.driver.errors import DriverError
+from kennel.driver.record import Entry
+from kennel.driver.session import Session
+
+
+def refresh(session: Session) -> None:
+    """Ask AWS about recorded jobs whose duration is not known yet; what cannot be asked stays unknown."""
+    for entry in session.record.alive():
+        if entry.on == session.project.on and not session.is_local and "billable_s" not in entry.details:
+            try:
+                _ask(session, entry)
+            except DriverError as error:
+                session.reporter.say(f"{entry.kind} {entry.name}: {error}")
+
+
+def _ask(session: Session, entry: Entry) -> None:
+    if entry.kind not in (training.KIND, transforming.KIND):
+        return
+    if (entry.account, entry.region) != (session.account, session.clients.region):
+        return
+    if entry.kind == transforming.KIND:
+        transforming.note_duration(session, entry.name, transforming.describe(session, entry.name))
+        return
+    state = training.describe(session, entry.name)
+    if state.is_over:
+        session.record.note(entry.kind, entry.name, entry.on, billable_s=state.billable_s)
