@@ -30,7 +30,7 @@ from serving.options import Options, read_options
 from serving.settings import ModelSettings
 
 FORWARD_IMAGES = 8  # activations of eight images at a time bound the memory of one request
-CPU_BATCH = 4  # docs/serving.md has the rates: four at once are 8 to 30 % faster than one by one, eight no more
+CPU_BATCH = 4  # docs/serving.md, Speed: faster than one by one; eight are no faster than four
 MAX_EXPLAINED = 8  # a heat map costs as much as several answers
 _WARM_UP_PX = 64  # any photo will do: the preprocessing brings it to the network's size
 

@@ -29,7 +29,7 @@ class ModelSettings:
 
     engine: str = "torch"
     precision: str = "auto"
-    batch_size: int = 0  # images that one forward pass of a GPU takes from several requests; 0: 16 there, 1 on a CPU
+    batch_size: int = 0  # images of several requests in one forward pass; 0: 16 on a GPU, 4 on a CPU
     max_images: int = MAX_IMAGES  # of one request
     report_errors: bool = False  # the default of the option of this name
 
