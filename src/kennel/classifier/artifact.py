@@ -120,14 +120,15 @@ def load_artifact(folder: Path) -> tuple[nn.Module, Meta]:
     meta = read_meta(folder)
     path = folder / WEIGHTS_FILE
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArtifactError(f"Cannot read {path}: {error.strerror}. Unpack model.tar.gz again.") from error
-    digest = hashlib.sha256(data).hexdigest()
     if digest != meta.weights_sha256:
         raise ArtifactError(
             f"{path} has SHA-256 {digest[:12]}…, {META_FILE} says {meta.weights_sha256[:12]}…. Unpack again."
         )
     model = outline(meta.arch, len(meta.classes))  # no time is spent on random weights that are replaced at once
-    model.load_state_dict(safetensors.torch.load(data), assign=True)
+    # The weights stay in the file and are mapped: memory that the system may take back, and that processes share.
+    model.load_state_dict(safetensors.torch.load_file(path), assign=True)
     return model.eval(), meta
