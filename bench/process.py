@@ -145,8 +145,12 @@ def _read_errors(terminal: int, seen: Observed) -> None:
         seen.first_step_s = seen.now_s
 
 
-def tree_bytes(pid: int) -> int:
+def tree_bytes(pid: int, part: str = "Pss") -> int:
     """Proportional set size of a process and all below it: a page that n of them share counts 1/n in each.
+
+    Args:
+        pid: the process.
+        part: `Pss`, all of it, or `Pss_Anon`, what the system cannot take back, as it can the pages of mapped files.
 
     Source: Linux, Documentation/filesystems/proc.rst, `smaps_rollup` and `task/<tid>/children`.
     """
@@ -157,5 +161,5 @@ def tree_bytes(pid: int) -> int:
         ]
     except OSError:  # it has ended between two reads
         return 0
-    own = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-    return (int(own[1]) * 1024 if own else 0) + sum(tree_bytes(child) for child in children)
+    own = re.search(rf"^{part}:\s+(\d+) kB", rollup, re.MULTILINE)
+    return (int(own[1]) * 1024 if own else 0) + sum(tree_bytes(child, part) for child in children)

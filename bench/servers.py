@@ -58,9 +58,9 @@ class Server:
     url: str
     ready_s: float  # from the start of its process to the first healthy ping
 
-    def memory_bytes(self) -> int:
-        """Proportional set size of all its processes."""
-        return tree_bytes(self.process.pid)
+    def memory_bytes(self, part: str = "Pss") -> int:
+        """Of all its processes; see `bench.process.tree_bytes`."""
+        return tree_bytes(self.process.pid, part)
 
 
 def environ(**own: str) -> dict[str, str]:
