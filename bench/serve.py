@@ -137,7 +137,7 @@ class Bench:
         return rows
 
     def memory(self) -> list[Row]:
-        """Memory of a server of two workers after its first hundred or so answers: what a container has to have, and all."""
+        """Memory of a server of two workers after a hundred or so answers: what a container has to have, and all."""
         rows = []
         for name, settings in _ENGINES.items():
             sizes, whole = [], []
