@@ -12,10 +12,10 @@ RUN := .venv/bin/python
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1 | \2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
-demo: .venv/demo ## train, serve and predict on photos that ship in a wheel: no docker, no account, no download
+demo: .venv/demo ## train, deploy and ask through the local SageMaker: no account, no download; RUNNER=docker runs the images
 	$(RUN) -m examples.demo
 
-test: .venv/dev ## the default tests: offline, no docker, under 2 minutes
+test: .venv/dev ## the default tests: offline, no docker, about five minutes
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not docker and not slow" -n 2 --dist loadfile # two files at a time, a thread each
 
 test-slow: .venv/dev ## proofs that take minutes: kills at random moments

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -29,18 +30,19 @@ def main() -> None:
     started = time.monotonic()
     runner = os.environ.get("RUNNER") or "process"
     end_what_ran_before()
-    counts = write_channels(FOLDER / "photos")
+    counts = write_channels(FOLDER / "input/data")
     step(f"Training ResNet18 from scratch on {counts['train']} tiles of {len(SURFACES)} surfaces")
     kennel("up", "--runner", runner)
-    kennel("train", "build/demo/photos", *HYPERPARAMETERS, "--name", JOB)
+    kennel("train", "build/demo/input/data", *HYPERPARAMETERS, "--name", JOB)
     step("Serving the artifact and asking about all test tiles")
     kennel("deploy", JOB, "--name", ENDPOINT)
-    answers = ask(sorted((FOLDER / "photos/test").rglob("*.png")))
+    answers = ask(sorted((FOLDER / "input/data/test").rglob("*.png")))
     right = show(answers)
-    step("Deleting everything")
+    step("Deleting endpoint, model and job; what the job left stays")
     kennel("clean")
     kennel("down")
-    print(f"\nphotos, model.tar.gz, output.tar.gz and logs: {FOLDER.relative_to(ROOT)}")
+    unpack()
+    print("\nartifact   build/demo/model\nplots      build/demo/output/data/*.png")
     print(f"finished in {time.monotonic() - started:.0f} s")
     if right < 0.95 * len(answers):
         sys.exit("error: less than 0.95, which this demo always reaches; something is broken.")
@@ -93,6 +95,13 @@ def show(answers: list[dict[str, Any]]) -> int:
             print(f"{photo.name:<28} {photo.parent.name:<8} {best['label']:<10} {best['probability']:.3f}")
     print(f"\n{right} of {len(answers)} test tiles right over HTTP: accuracy {right / len(answers):.3f}")
     return right
+
+
+def unpack() -> None:
+    """Lay the job's archives out as its container saw the folders."""
+    for archive, folder in (("model.tar.gz", "model"), ("output.tar.gz", "output/data")):
+        with tarfile.open(FOLDER / f"home/output/{JOB}/output/{archive}") as tar:
+            tar.extractall(FOLDER / folder, filter="data")
 
 
 def step(text: str) -> None:
