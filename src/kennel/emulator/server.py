@@ -28,6 +28,7 @@ from kennel.emulator.runners.base import Runner, RunnerError
 from kennel.emulator.security import Gate
 from kennel.emulator.store import Store
 from kennel.emulator.training import TrainingJobs
+from kennel.emulator.transform import TransformJobs
 
 LOOPBACK = "127.0.0.1"  # there is no option for another address: see docs/security.md
 DRAIN_S = 10  # requests that were accepted are answered for so long after SIGTERM
@@ -95,9 +96,12 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> None:
         store = Store(home.state_file)
         listener = _listen(settings.port)
         port = listener.getsockname()[1]
-        jobs = TrainingJobs(store, home, _runner(settings), settings.region)
-        context = Context(store, home, settings.region, jobs, NoHosting())
+        runner = _runner(settings)
+        jobs = TrainingJobs(store, home, runner, settings.region)
+        transforms = TransformJobs(store, home, runner, settings.region)
+        context = Context(store, home, settings.region, jobs, transforms, NoHosting())
         context.jobs.recover()
+        context.transforms.recover()
         for service in ("sagemaker", "sagemaker-runtime"):  # a tenth of a second that the first request would wait
             service_model(service)
         app = App(context, Gate(credentials, settings.region, port), settings.payload_limit_bytes)
@@ -106,6 +110,7 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> None:
             Server(app, lambda: _announce(home, port, url, settings.region, listening)).run([listener])
         finally:
             home.server_file.unlink(missing_ok=True)
+            context.transforms.close()
             context.jobs.close()
             request_log.event("stopped")
 

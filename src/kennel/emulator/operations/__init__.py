@@ -15,6 +15,7 @@ from kennel.emulator.operations import (
     models,
     tags,
     training_jobs,
+    transform_jobs,
 )
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.store import Document
@@ -28,6 +29,10 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {  # of each service, as bot
         "ListTrainingJobs": training_jobs.list_training_jobs,
         "StopTrainingJob": training_jobs.stop_training_job,
         "DeleteTrainingJob": training_jobs.delete_training_job,
+        "CreateTransformJob": transform_jobs.create_transform_job,
+        "DescribeTransformJob": transform_jobs.describe_transform_job,
+        "ListTransformJobs": transform_jobs.list_transform_jobs,
+        "StopTransformJob": transform_jobs.stop_transform_job,
         "CreateModel": models.create_model,
         "DescribeModel": models.describe_model,
         "ListModels": models.list_models,

@@ -1,4 +1,4 @@
-"""What an operation works with, and the two things that others do for it: run jobs, answer at endpoints."""
+"""What an operation works with, and what others do for it: run jobs, transform batches, answer at endpoints."""
 
 from __future__ import annotations
 
@@ -32,6 +32,25 @@ class Jobs(Protocol):
 
     def recover(self) -> None:
         """Find again what ran when the last server ended. Called once, before anybody is answered."""
+
+    def close(self) -> None:
+        """The server ends."""
+
+
+class Transforms(Protocol):
+    """Runs batch transform jobs, each in a thread; operations/transform_jobs.py says what a document holds."""
+
+    def refusals(self, request: Request) -> list[str]:
+        """What cannot be done about a CreateTransformJob request here: a sentence each, none when all can."""
+
+    def start(self, name: str) -> None:
+        """Begin with a job that is stored as InProgress. Returns at once; what goes wrong makes the job Failed."""
+
+    def stop(self, name: str) -> None:
+        """End a job that is stored as Stopping. Returns at once; may be repeated."""
+
+    def recover(self) -> None:
+        """Go on with what the last server left. Called once, before anybody is answered."""
 
     def close(self) -> None:
         """The server ends."""
@@ -82,6 +101,7 @@ class Context:
     home: Home
     region: str
     jobs: Jobs
+    transforms: Transforms
     hosting: Hosting
     clock: Callable[[], float] = time.time  # seconds since 1970
 

@@ -1,0 +1,86 @@
+"""Batch transform jobs as the API has them; who runs them is context.transforms.
+
+CreateTransformJob stores the document "transform-job" NAME with all members of the request but Tags, TransformJobArn,
+TransformJobStatus InProgress, CreationTime and LastModifiedTime (seconds since 1970), and `_model`, a copy of the
+model's document. StopTransformJob turns InProgress into Stopping. Everything else is written by who runs the job.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from kennel.emulator import coverage
+from kennel.emulator.errors import ValidationException
+from kennel.emulator.operations.context import Context, Request
+from kennel.emulator.operations.listing import Listing
+from kennel.emulator.operations.models import containers_of, require_model
+from kennel.emulator.operations.resources import create, describe, missing
+from kennel.emulator.store import Document, MissingError
+from kennel.emulator.transform_job import KIND, MODEL
+
+_SUMMARY = ("TransformJobArn", "TransformJobStatus", "TransformEndTime", "FailureReason")
+_LISTING = Listing(KIND, "TransformJobName", _SUMMARY, status="TransformJobStatus")
+_NOTHING = {"InputFilter": "$", "OutputFilter": "$", "JoinSource": "None"}  # DataProcessing's defaults
+
+
+def create_transform_job(context: Context, request: Request) -> Document:
+    """CreateTransformJob."""
+    name, now_s = request["TransformJobName"], context.clock()
+    asked = _without_defaults(request)
+    warnings = coverage.accept("CreateTransformJob", asked, context.transforms.refusals(asked))
+    model = require_model(context, request["ModelName"])
+    if containers_of(model)[0].get("Mode") == "MultiModel":
+        raise ValidationException(
+            f"The model {request['ModelName']} is a multi-model one, which batch transform does not take. Create a "
+            "model of one artifact."
+        )
+    document = {
+        **request,
+        "TransformJobArn": context.arn(KIND, name),
+        "TransformJobStatus": "InProgress",
+        "CreationTime": now_s,
+        "LastModifiedTime": now_s,
+        MODEL: model,
+    }
+    created = create(context, KIND, name, document, warnings)
+    context.transforms.start(name)
+    return created
+
+
+def describe_transform_job(context: Context, request: Request) -> Document:
+    """DescribeTransformJob."""
+    return describe(context, KIND, request["TransformJobName"])
+
+
+def list_transform_jobs(context: Context, request: Request) -> Document:
+    """ListTransformJobs."""
+    page = _LISTING.page(context.store, request)
+    return {"TransformJobSummaries": page["Items"], "NextToken": page["NextToken"]}
+
+
+def stop_transform_job(context: Context, request: Request) -> Document:
+    """StopTransformJob: outputs that are written stay, those under way are dropped."""
+    name, now_s = request["TransformJobName"], context.clock()
+    try:
+        context.store.update(KIND, name, lambda document: _begin_stop(document, now_s))
+    except MissingError:
+        raise missing(context, KIND, name) from None
+    context.transforms.stop(name)
+    return {}
+
+
+def _begin_stop(document: Document, now_s: float) -> None:
+    status = document["TransformJobStatus"]
+    if status == "Stopping":
+        return
+    if status != "InProgress":
+        raise ValidationException(f"The request was rejected because the transform job is in status {status}.")
+    document.update(TransformJobStatus="Stopping", LastModifiedTime=now_s)
+
+
+def _without_defaults(request: Request) -> Request:
+    """The request without what of DataProcessing changes nothing."""
+    asked = copy.copy(request)
+    given = asked.pop("DataProcessing", {})
+    changes = {member: value for member, value in given.items() if value != _NOTHING.get(member)}
+    return {**asked, "DataProcessing": changes} if changes else asked

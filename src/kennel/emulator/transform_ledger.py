@@ -1,0 +1,65 @@
+"""What a batch transform job has to do, and what is done: files that survive a kill at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from kennel.classifier.contract import write_json
+from kennel.emulator.storage import Item, Uri
+
+
+class Ledger:
+    """The objects of a job, listed once, and a line for each that is done with or without success.
+
+    The list is not made anew after a restart: the job's own outputs may lie below its input.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Keep it in `folder`."""
+        self._items_file = folder / "objects.json"
+        self._done_file = folder / "done.jsonl"
+        self._lock = threading.Lock()
+
+    def items(self) -> list[Item] | None:
+        """The list, or None while there is none."""
+        try:
+            entries = json.loads(self._items_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return [Item(Uri(*uri), name, size) for uri, name, size in entries]
+
+    def keep_items(self, items: Sequence[Item]) -> None:
+        """Keep the list, all of it or nothing of it."""
+        entries = [[[one.uri.scheme, one.uri.bucket, one.uri.path], one.name, one.size_bytes] for one in items]
+        write_json(self._items_file, entries)
+
+    def note(self, name: str, failure: str | None = None) -> None:
+        """An object's output is written, or it has none and this is why."""
+        line = json.dumps({"name": name, "failure": failure}) + "\n"
+        with self._lock, self._done_file.open("ab", buffering=0) as file:
+            if file.tell() and not _ends_a_line(self._done_file):
+                line = "\n" + line  # a kill cut the last one short
+            file.write(line.encode())
+
+    def done(self) -> dict[str, str | None]:
+        """The objects that are done, in the order in which they were, with the reason where one has failed."""
+        found: dict[str, str | None] = {}
+        try:
+            lines = self._done_file.read_bytes().splitlines()
+        except FileNotFoundError:
+            return found
+        for line in lines:
+            with contextlib.suppress(ValueError):  # cut short by a kill: the object is done again
+                entry = json.loads(line)
+                found[entry["name"]] = entry["failure"]
+        return found
+
+
+def _ends_a_line(file: Path) -> bool:
+    with file.open("rb") as stream:
+        stream.seek(-1, 2)
+        return stream.read(1) == b"\n"

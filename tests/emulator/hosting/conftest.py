@@ -1,0 +1,34 @@
+"""The image of echo.py for docker, under the name that the process runner knows as well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.emulator.hosting.hosting_harness import ECHO, IMAGE
+from tests.images import docker
+
+
+@pytest.fixture
+def runner_name(request: pytest.FixtureRequest) -> str:
+    """The process runner; tests of both are parametrised with `both_runners`."""
+    return getattr(request, "param", "process")
+
+
+@pytest.fixture(scope="session")
+def echo_image(base_image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder: Path = tmp_path_factory.mktemp("echo")
+    (folder / "echo.py").write_bytes(ECHO.read_bytes())
+    lines = [f"FROM {base_image}", "RUN ln -sf /usr/bin/python3.11 /usr/local/bin/python3", "COPY echo.py /echo.py"]
+    lines += [f"ENTRYPOINT {json.dumps(['python3', '/echo.py'])}"]
+    (folder / "Dockerfile").write_text("\n".join(lines))
+    docker("build", "--quiet", "--tag", IMAGE, str(folder))
+    return IMAGE
+
+
+@pytest.fixture
+def echo_image_if_docker(runner_name: str, request: pytest.FixtureRequest) -> None:
+    if runner_name == "docker":
+        request.getfixturevalue("echo_image")

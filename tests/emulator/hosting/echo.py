@@ -1,0 +1,105 @@
+"""A serving container of few lines: it says what it was told, and misbehaves when it is asked to.
+
+The model's file `answer.txt` is the first word of every answer. A request's custom attributes are a JSON object
+of orders: status (with message), size, sleep_s, exit, hang_up, pings, print. START_SLEEP_S and START_EXIT are variables.
+"""
+
+import http.server
+import json
+import os
+import pathlib
+import signal
+import socket
+import sys
+import time
+
+base = pathlib.Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+model = base / "model/answer.txt"
+state = {"pings": True, "models": {}}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *arguments):
+        pass
+
+    def answer(self, status, body, content_type="application/json", **headers):
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        self.answer(200 if state["pings"] else 503, b"{}")
+
+    def do_DELETE(self):
+        found = state["models"].pop(self.path.split("/")[2], None)
+        self.answer(200 if found else 404, b"{}")
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        if self.path == "/models":
+            self.load(json.loads(body))
+        elif not self.obey(json.loads(self.headers["X-Amzn-SageMaker-Custom-Attributes"] or "{}")):
+            self.say(body)
+
+    def obey(self, orders):
+        """Whether the orders were all the answer."""
+        if "print" in orders:
+            say(orders["print"])
+        state["pings"] = orders.get("pings", state["pings"])
+        time.sleep(orders.get("sleep_s", 0))
+        if "exit" in orders:
+            os._exit(orders["exit"])
+        if "hang_up" in orders:
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif "status" in orders:
+            self.answer(orders["status"], json.dumps({"error": orders.get("message", "as told")}).encode())
+        elif "size" in orders:
+            self.answer(200, b"x" * orders["size"], "application/octet-stream")
+        else:
+            return False
+        return True
+
+    def say(self, body):
+        word = model.read_text() if model.exists() else ""
+        if self.path.startswith("/models/"):
+            word = state["models"].get(self.path.split("/")[2])
+        if word is None:
+            self.answer(404, b'{"error": "not loaded"}')
+        elif self.headers["Content-Type"] == "text/csv":
+            self.answer(200, body, "text/csv")
+        else:
+            said = {"answer": word, "path": self.path, "pid": os.getpid(), "body": len(body)}
+            said["headers"] = {name.lower(): value for name, value in self.headers.items()}
+            said["environ"] = {k: v for k, v in os.environ.items() if k.startswith(("SAGEMAKER_", "AWS_", "MY_"))}
+            self.answer(200, json.dumps(said).encode(), X_Amzn_SageMaker_Custom_Attributes="from the container")
+
+    def load(self, request):
+        if request["model_name"] in state["models"]:
+            self.answer(409, b"{}")
+        else:
+            state["models"][request["model_name"]] = pathlib.Path(request["url"], "answer.txt").read_text()
+            self.answer(200, b"{}")
+
+
+def say(*words):
+    sys.stdout.write(" ".join(words) + "\n")
+    sys.stdout.flush()
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+say("starts", *sys.argv[1:])
+time.sleep(float(os.environ.get("START_SLEEP_S", "0")))
+if "START_EXIT" in os.environ:
+    say("there is no such class")
+    sys.exit(int(os.environ["START_EXIT"]))
+address = "0.0.0.0" if str(base) == "/opt/ml" else "127.0.0.1"
+server = http.server.ThreadingHTTPServer((address, int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler)
+server.daemon_threads = True
+server.serve_forever()

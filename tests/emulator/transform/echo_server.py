@@ -1,0 +1,83 @@
+"""A serving container of few lines for batch transform.
+
+It answers every line with {"line": …}, or a body that is no text with its size. Orders are lines: `fail`, `sleep S`,
+`busy ONCE` (503 the first time), `exit`. What it was asked is printed, and at the start what it was given.
+"""
+
+import http.server
+import json
+import os
+import pathlib
+import sys
+import threading
+import time
+
+base = pathlib.Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+seen, lock = {"now": 0, "most": 0}, threading.Lock()
+busy = set()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments):
+        pass
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        told = os.environ.get("TELL")
+        if self.path == "/execution-parameters":
+            self.answer(200 if told else 404, (told or "").encode())
+        else:
+            self.answer(200, b"")
+
+    def do_POST(self):
+        with lock:
+            seen["now"] += 1
+            seen["most"] = max(seen["most"], seen["now"])
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        try:
+            self.transform(body)
+        finally:
+            with lock:
+                seen["now"] -= 1
+
+    def transform(self, body):
+        say("request", bytes=len(body), type=self.headers["Content-Type"], accept=self.headers["Accept"], **seen)
+        time.sleep(float(os.environ.get("SLEEP_S", "0")))
+        answers = []
+        for line in body.split(b"\n"):
+            order = line.decode("utf-8", "replace").split()
+            if order[:1] == ["sleep"]:
+                time.sleep(float(order[1]))
+            if order[:1] == ["exit"]:
+                say("no more memory")
+                os._exit(7)
+            if order[:1] == ["fail"]:
+                self.answer(400, b'{"message": "I do not like line ' + line + b'"}')
+                return
+            if order[:1] == ["busy"] and line not in busy:
+                busy.add(line)
+                self.answer(503, b"busy")
+                return
+            answers.append(json.dumps({"line": line.decode("latin-1")}))
+        self.answer(200, "\n".join(answers).encode())
+
+
+def say(what, **values):
+    sys.stdout.write(json.dumps({"what": what, **values}) + "\n")
+    sys.stdout.flush()
+
+
+variables = {name: value for name, value in os.environ.items() if name.startswith(("SAGEMAKER", "MY_"))}
+model = [path.name for path in (base / "model").iterdir()]
+say("starts", arguments=sys.argv[1:], environ=variables, model=model)
+address = "0.0.0.0" if str(base) == "/opt/ml" else "127.0.0.1"
+server = http.server.ThreadingHTTPServer((address, int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler)
+server.daemon_threads = True
+server.serve_forever()
