@@ -81,9 +81,9 @@ def _container(prefix: str) -> dict[str, dict[str, str]]:
         "honoured": {
             f"{prefix}.Image {prefix}.Mode {prefix}.ModelDataUrl {prefix}.Environment": "",
             f"{source}.S3Uri {source}.S3DataType {source}.CompressionType": "",
-            f"{prefix}.MultiModelConfig.ModelCacheSetting": "",
         },
         "recorded": {
+            f"{prefix}.MultiModelConfig.ModelCacheSetting": "endpoints of several models are not emulated",
             f"{prefix}.ContainerHostname": "a model has one container here, which nothing calls by name",
             f"{prefix}.ImageConfig.*": _NO_REGISTRY_AUTH,
             f"{source}.ModelAccessConfig.*": "no licence is asked for here",
@@ -124,17 +124,16 @@ _ENDPOINT_CONFIG: Table = {
         "ProductionVariants.VariantName ProductionVariants.ModelName ProductionVariants.InitialInstanceCount": "",
         "ProductionVariants.InitialVariantWeight ProductionVariants.ServerlessConfig.MaxConcurrency": "",
         "ProductionVariants.ContainerStartupHealthCheckTimeoutInSeconds": "",
-        "ProductionVariants.ModelDataDownloadTimeoutInSeconds ProductionVariants.RoutingConfig.RoutingStrategy": "",
+        "ProductionVariants.RoutingConfig.RoutingStrategy": "",
         "DataCaptureConfig.EnableCapture DataCaptureConfig.InitialSamplingPercentage": "",
         "DataCaptureConfig.DestinationS3Uri DataCaptureConfig.CaptureOptions": "",
         "DataCaptureConfig.CaptureOptions.CaptureMode": "",
         "DataCaptureConfig.CaptureContentTypeHeader.CsvContentTypes": "",
         "DataCaptureConfig.CaptureContentTypeHeader.JsonContentTypes": "",
-        "AsyncInferenceConfig.ClientConfig.MaxConcurrentInvocationsPerInstance": "",
-        "AsyncInferenceConfig.OutputConfig.S3OutputPath AsyncInferenceConfig.OutputConfig.S3FailurePath": "",
     },
     "recorded": {
         "ProductionVariants.InstanceType": "a container has all cores and the memory of this machine",
+        "ProductionVariants.ModelDataDownloadTimeoutInSeconds": "a download may take as long as it takes",
         "ProductionVariants.VolumeSizeInGB": "a container has the disk of this machine",
         "ProductionVariants.VariantInstanceProvisionTimeoutInSeconds": "an instance never waits for capacity here",
         "ProductionVariants.ServerlessConfig.MemorySizeInMB": "a container has the memory of this machine",
@@ -143,8 +142,7 @@ _ENDPOINT_CONFIG: Table = {
         "ProductionVariants.EnableSSMAccess": "enter with docker exec instead of SSM",
         "ProductionVariants.ManagedInstanceScaling.*": "instances are as many as InitialInstanceCount, or as updated",
         "ProductionVariants.RoutingConfig.PrefixAwareRoutingConfig.*": "requests go to the least busy, or at random",
-        "DataCaptureConfig.KmsKeyId AsyncInferenceConfig.OutputConfig.KmsKeyId KmsKeyId": _NO_KMS,
-        "AsyncInferenceConfig.OutputConfig.NotificationConfig.*": "there is no SNS here; watch the output's place",
+        "DataCaptureConfig.KmsKeyId KmsKeyId": _NO_KMS,
         "ExecutionRoleArn": _NO_IAM,
         "VpcConfig.*": _NO_VPC,
         "EnableNetworkIsolation": "only the docker runner cuts a container off the network; a process is not",
@@ -152,6 +150,7 @@ _ENDPOINT_CONFIG: Table = {
         "CrossRegionTrafficConfig.*": "there is one region here",
     },
     "refused": {
+        "AsyncInferenceConfig.*": "asynchronous endpoints are not emulated; leave it out, or use a transform job",
         "ProductionVariants.InstancePools ProductionVariants.InstancePools.*": "send InstanceType and ModelName",
         "ProductionVariants.AcceleratorType": "Elastic Inference has ended; leave it out",
         "ProductionVariants.AcceleratorPartitionLayouts ProductionVariants.AcceleratorPartitionLayouts.*": (

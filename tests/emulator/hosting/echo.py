@@ -1,7 +1,7 @@
 """A serving container of few lines: it says what it was told, and misbehaves when it is asked to.
 
-The model's file `answer.txt` is the first word of every answer. A request's custom attributes are a JSON object of
-orders: status (with message), size, sleep_s, exit, hang_up, pings, print. START_SLEEP_S, START_EXIT are variables.
+The model's file `answer.txt` is the first word of every answer. A request's custom attributes are a JSON object
+of orders: status (with message), size, sleep_s, exit, hang_up, pings, print. Variables: START_SLEEP_S, START_EXIT.
 """
 
 import http.server
@@ -76,6 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, body, "text/csv")
         else:
             said = {"answer": word, "path": self.path, "pid": os.getpid(), "body": len(body)}
+            said["who"] = f"{socket.gethostname()} {os.getpid()}"  # in a container every pid is 1
             said["headers"] = {name.lower(): value for name, value in self.headers.items()}
             said["environ"] = {k: v for k, v in os.environ.items() if k.startswith(("SAGEMAKER_", "AWS_", "MY_"))}
             self.answer(200, json.dumps(said).encode(), X_Amzn_SageMaker_Custom_Attributes="from the container")

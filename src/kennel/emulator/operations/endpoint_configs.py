@@ -10,7 +10,7 @@ from kennel.emulator import coverage
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
-from kennel.emulator.operations.models import require_model
+from kennel.emulator.operations.models import containers_of, require_model
 from kennel.emulator.operations.resources import create, describe, remove
 from kennel.emulator.store import Document
 
@@ -64,7 +64,9 @@ def _variant_problems(context: Context, variant: Document) -> list[str]:
         problems.append("ModelName must not be null; inference components are not emulated")
     else:
         try:
-            require_model(context, variant["ModelName"])
+            containers = containers_of(require_model(context, variant["ModelName"]))
+            if containers[0].get("Mode") == "MultiModel":
+                problems.append("endpoints of several models are not emulated; name a model whose Mode is SingleModel")
         except ValidationException as error:
             problems.append(error.message)
     if "ServerlessConfig" in variant:
