@@ -21,7 +21,8 @@ from kennel.emulator.app import App
 from kennel.emulator.credentials import load_or_make
 from kennel.emulator.errors import EmulatorError
 from kennel.emulator.home import Home
-from kennel.emulator.operations.context import Context, NoHosting
+from kennel.emulator.hosting import Endpoints
+from kennel.emulator.operations.context import Context
 from kennel.emulator.protocol import service_model
 from kennel.emulator.runners import make_runner
 from kennel.emulator.runners.base import Runner, RunnerError
@@ -99,9 +100,11 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> None:
         runner = _runner(settings)
         jobs = TrainingJobs(store, home, runner, settings.region)
         transforms = TransformJobs(store, home, runner, settings.region)
-        context = Context(store, home, settings.region, jobs, transforms, NoHosting())
+        endpoints = Endpoints(store, home, runner, settings.region)
+        context = Context(store, home, settings.region, jobs, transforms, endpoints)
         context.jobs.recover()
         context.transforms.recover()
+        context.hosting.recover()
         for service in ("sagemaker", "sagemaker-runtime"):  # a tenth of a second that the first request would wait
             service_model(service)
         app = App(context, Gate(credentials, settings.region, port), settings.payload_limit_bytes)
@@ -111,6 +114,7 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> None:
         finally:
             home.server_file.unlink(missing_ok=True)
             context.transforms.close()
+            context.hosting.close()
             context.jobs.close()
             request_log.event("stopped")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.emulator.hosting.hosting_harness import ECHO, IMAGE
+from tests.emulator.emulator_harness import running
+from tests.emulator.hosting.hosting_harness import ECHO, IMAGE, Hosted, make_home
 from tests.images import docker
 
 
@@ -32,3 +34,13 @@ def echo_image(base_image: str, tmp_path_factory: pytest.TempPathFactory) -> str
 def echo_image_if_docker(runner_name: str, request: pytest.FixtureRequest) -> None:
     if runner_name == "docker":
         request.getfixturevalue("echo_image")
+
+
+@pytest.fixture
+def hosted(runner_name: str, tmp_path: Path, echo_image_if_docker: None) -> Iterator[Hosted]:  # noqa: ARG001
+    """A server of its own, whose endpoints end with the test."""
+    home = make_home(tmp_path / "home")
+    with running(home.path, "--runner", runner_name) as emulator:
+        made = Hosted(emulator, tmp_path)
+        yield made
+        made.delete_all()

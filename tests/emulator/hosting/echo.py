@@ -1,7 +1,7 @@
 """A serving container of few lines: it says what it was told, and misbehaves when it is asked to.
 
 The model's file `answer.txt` is the first word of every answer. A request's custom attributes are a JSON object
-of orders: status (with message), size, sleep_s, exit, hang_up, pings, print. START_SLEEP_S and START_EXIT are variables.
+of orders: status (with message), size, sleep_s, exit, hang_up, pings, print. Variables: START_SLEEP_S, START_EXIT.
 """
 
 import http.server

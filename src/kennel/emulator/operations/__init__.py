@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from kennel.emulator.operations import (
     endpoint_configs,
+    endpoints,
     identity,
     logs,
     metrics,
@@ -41,6 +42,12 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {  # of each service, as bot
         "DescribeEndpointConfig": endpoint_configs.describe_endpoint_config,
         "ListEndpointConfigs": endpoint_configs.list_endpoint_configs,
         "DeleteEndpointConfig": endpoint_configs.delete_endpoint_config,
+        "CreateEndpoint": endpoints.create_endpoint,
+        "DescribeEndpoint": endpoints.describe_endpoint,
+        "ListEndpoints": endpoints.list_endpoints,
+        "UpdateEndpoint": endpoints.update_endpoint,
+        "UpdateEndpointWeightsAndCapacities": endpoints.update_endpoint_weights_and_capacities,
+        "DeleteEndpoint": endpoints.delete_endpoint,
         "AddTags": tags.add_tags,
         "ListTags": tags.list_tags,
         "DeleteTags": tags.delete_tags,

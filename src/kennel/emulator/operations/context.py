@@ -57,7 +57,22 @@ class Transforms(Protocol):
 
 
 class Hosting(Protocol):
-    """Answers invocations; members of requests and answers are those of botocore's model of sagemaker-runtime."""
+    """Runs endpoints and answers invocations.
+
+    Members of requests and answers are those of botocore's model of sagemaker-runtime.
+    """
+
+    def start(self, name: str) -> None:
+        """Begin with an endpoint that is stored as Creating. Returns at once."""
+
+    def wake(self, name: str) -> None:
+        """An endpoint's document wants something else than before. Returns at once; may be repeated."""
+
+    def recover(self) -> None:
+        """Find again what ran when the last server ended. Called once, before anybody is answered."""
+
+    def close(self) -> None:
+        """The server ends."""
 
     async def invoke(self, request: Request) -> Document:
         """InvokeEndpoint: `EndpointName`, `Body` (bytes) and what the client sent of the other members.
@@ -72,18 +87,6 @@ class Hosting(Protocol):
         Raises:
             AwsError: ValidationError, ServiceUnavailable, InternalFailure.
         """
-
-
-class NoHosting:
-    """A Hosting without endpoints."""
-
-    async def invoke(self, request: Request) -> Document:
-        """There is nobody to ask."""
-        raise endpoint_not_found(request["EndpointName"])
-
-    async def invoke_async(self, request: Request) -> Document:
-        """There is nobody to ask."""
-        raise endpoint_not_found(request["EndpointName"])
 
 
 def endpoint_not_found(name: str) -> ValidationError:
