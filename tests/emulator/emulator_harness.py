@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,8 @@ class Emulator:
 
 
 @contextlib.contextmanager
-def running(home: Path, *options: str) -> Iterator[Emulator]:
-    """Start a server for a home, and end it."""
+def running(home: Path, *options: str, variables: Mapping[str, str] | None = None) -> Iterator[Emulator]:
+    """Start a server for a home, and end it; its environment has no AWS settings but those of `variables`."""
     home.mkdir(parents=True, exist_ok=True)
     images = home / "images.json"
     if not images.exists():
@@ -107,7 +107,7 @@ def running(home: Path, *options: str) -> Iterator[Emulator]:
     if "--runner" not in options:
         command += ["--runner", "process"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env={**environ, **(variables or {})}, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stderr.readline() if process.stderr else ""
         assert line.startswith("kennel.emulator: http://127.0.0.1:"), line

@@ -101,6 +101,8 @@ class TransformJob:
         try:
             settings = TransformSettings.of(document)
             items = self._items(settings)
+            if len(self._ledger.done()) == len(items):  # a kill came between the last output and the end
+                return _failure(self._ledger, len(items))
             self._start_instances(document, settings)
             limits = self._settle_limits(settings)
         except (StorageError, OSError) as error:

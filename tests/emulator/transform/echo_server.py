@@ -77,6 +77,10 @@ def say(what, **values):
 variables = {name: value for name, value in os.environ.items() if name.startswith(("SAGEMAKER", "MY_"))}
 model = [path.name for path in (base / "model").iterdir()]
 say("starts", arguments=sys.argv[1:], environ=variables, model=model)
+time.sleep(float(os.environ.get("MY_START_S", "0")))
+if "MY_EXIT" in os.environ:
+    say("I cannot start")
+    sys.exit(int(os.environ["MY_EXIT"]))
 address = "0.0.0.0" if str(base) == "/opt/ml" else "127.0.0.1"
 server = http.server.ThreadingHTTPServer((address, int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler)
 server.daemon_threads = True

@@ -16,6 +16,7 @@ from tests.emulator.emulator_harness import Emulator, wait_for
 from tests.emulator.transform.transform_harness import (
     job_request,
     log,
+    make_model,
     outputs,
     run,
     said,
@@ -159,6 +160,36 @@ def test_a_container_that_ends_fails_the_job_with_the_end_of_it(emulator: Emulat
     assert found["FailureReason"].startswith("AlgorithmError: 'b.txt': the container gave no answer: ")
     assert "exit code 7" in found["FailureReason"]
     assert outputs(tmp_path) == {"a.txt.out": ["fine"]}
+
+
+def test_a_container_that_does_not_serve_is_the_reason(emulator: Emulator, tmp_path: Path):
+    write(tmp_path, a_txt="one")
+    make_model(emulator, tmp_path / "model", "unknown", Image="nobody/knows:1")
+    reason = run(emulator, job_request("unknown", tmp_path, "unknown"))["FailureReason"]
+    assert reason.startswith("AlgorithmError: the model's container does not serve: ")
+    assert "nobody/knows" in reason
+    make_model(emulator, tmp_path / "model", "crashes", Environment={"SAGEMAKER_BATCH": "no", "MY_EXIT": "3"})
+    reason = run(emulator, job_request("crashes", tmp_path, "crashes"))["FailureReason"]
+    assert "exit code 3" in reason
+    assert "I cannot start" in reason
+    for told, words in (("[]", "JSON or 404 is meant"), ('{"MaxPayloadInMB": "six"}', "MaxPayloadInMB='six'")):
+        name = f"tells-{len(told)}"
+        found = run(emulator, job_request(name, tmp_path, Environment={"TELL": told}))
+        assert words in found["FailureReason"]
+    assert outputs(tmp_path) == {}
+    assert not list((emulator.home / "runs").iterdir())
+
+
+def test_a_job_can_be_stopped_while_its_container_starts(emulator: Emulator, tmp_path: Path):
+    write(tmp_path, a_txt="one")
+    client = emulator.client("sagemaker")
+    client.create_transform_job(**job_request("early", tmp_path, Environment={"MY_START_S": "60"}))
+    wait_for(lambda: list((emulator.home / "runs").iterdir()))
+    client.stop_transform_job(TransformJobName="early")
+    found = wait(emulator, "early", 20)
+    assert found["TransformJobStatus"] == "Stopped"
+    assert "TransformStartTime" not in found
+    assert outputs(tmp_path) == {}
 
 
 def test_an_empty_prefix_and_a_place_that_is_not_there_fail_the_job(emulator: Emulator, tmp_path: Path):
