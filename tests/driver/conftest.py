@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ import boto3
 import pytest
 
 from tests.conftest import make_photos
+from tests.servers import moto_server
 
 ACCOUNT = "123456789012"  # moto's
 REGION = "eu-central-1"
@@ -107,22 +106,8 @@ class Aws:
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """moto's server for the whole session."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
-    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-    with log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as server:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            assert server.poll() is None, Path(log.name).read_text()
-            try:
-                urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+    with moto_server(tmp_path_factory.mktemp("moto")) as url:
         yield url
-        server.terminate()
 
 
 @pytest.fixture

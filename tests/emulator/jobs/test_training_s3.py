@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from tests.emulator.jobs.conftest import Platform, both, channel, unpack
+from tests.servers import moto_server, variables
 
 BUCKET = "kennel-test"
 VARIABLES = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[Any]:
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A client of an S3 that boto3 finds by itself, here and in the processes that are started from here."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    before = {name: os.environ.get(name) for name in (*VARIABLES, "AWS_ENDPOINT_URL_S3")}
-    os.environ.update(VARIABLES | {"AWS_ENDPOINT_URL_S3": f"http://{host}:{port}"})
-    client = boto3.client("s3")
-    client.create_bucket(Bucket=BUCKET)
-    yield client
-    client.close()
-    for name, value in before.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
-    server.stop()
+    with moto_server(tmp_path_factory.mktemp("moto")) as url, variables(**VARIABLES, AWS_ENDPOINT_URL_S3=url):
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=BUCKET)
+        yield client
+        client.close()
 
 
 def put(s3: Any, **objects: str) -> None:
