@@ -44,3 +44,14 @@ def hosted(runner_name: str, tmp_path: Path, echo_image_if_docker: None) -> Iter
         made = Hosted(emulator, tmp_path)
         yield made
         made.delete_all()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
+    """A server with plain processes for the tests of a module; each has an endpoint of its own name."""
+    folder = tmp_path_factory.mktemp("shared")
+    home = make_home(folder / "home")
+    with running(home.path) as emulator:
+        made = Hosted(emulator, folder)
+        yield made
+        made.delete_all()

@@ -1,7 +1,8 @@
 """A serving container of few lines: it says what it was told, and misbehaves when it is asked to.
 
 The model's file `answer.txt` is the first word of every answer. A request's custom attributes are a JSON object
-of orders: status (with message), size, sleep_s, exit, hang_up, pings, print. Variables: START_SLEEP_S, START_EXIT.
+of orders: status (with message), size, sleep_s, exit, hang_up, pings, print. Variables: START_SLEEP_S, START_EXIT,
+START_EXIT_IF (a file), MY_MAX_MODELS (in memory).
 """
 
 import http.server
@@ -35,9 +36,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
-        self.answer(200 if state["pings"] else 503, b"{}")
+        names = [{"modelName": name, "modelUrl": "there"} for name in sorted(state["models"])]
+        page = int(self.path.partition("=")[2] or 0)  # pages of one, so that a client must turn them
+        if not self.path.startswith("/models"):
+            self.answer(200 if state["pings"] else 503, b"{}")
+        elif page + 1 < len(names):
+            self.answer(200, json.dumps({"models": names[page : page + 1], "nextPageToken": str(page + 1)}).encode())
+        else:
+            self.answer(200, json.dumps({"models": names[page:]}).encode())
 
     def do_DELETE(self):
+        say("unload")
         found = state["models"].pop(self.path.split("/")[2], None)
         self.answer(200 if found else 404, b"{}")
 
@@ -82,8 +91,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, json.dumps(said).encode(), X_Amzn_SageMaker_Custom_Attributes="from the container")
 
     def load(self, request):
+        say("load", self.headers["X-Amzn-SageMaker-Target-Model"])
         if request["model_name"] in state["models"]:
             self.answer(409, b"{}")
+        elif len(state["models"]) >= int(os.environ.get("MY_MAX_MODELS", "100")):
+            self.answer(507, b'{"error": "no memory"}')
+        elif not pathlib.Path(request["url"], "answer.txt").exists():
+            self.answer(400, b'{"error": "no model of mine"}')
         else:
             state["models"][request["model_name"]] = pathlib.Path(request["url"], "answer.txt").read_text()
             self.answer(200, b"{}")
@@ -97,6 +111,8 @@ def say(*words):
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 say("starts", *sys.argv[1:])
 time.sleep(float(os.environ.get("START_SLEEP_S", "0")))
+if pathlib.Path(os.environ.get("START_EXIT_IF", "/nowhere")).exists():
+    os.environ["START_EXIT"] = "5"
 if "START_EXIT" in os.environ:
     say("there is no such class")
     sys.exit(int(os.environ["START_EXIT"]))

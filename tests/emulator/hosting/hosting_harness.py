@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from kennel.emulator.home import Home
 from kennel.emulator.runners import make_runner
@@ -22,6 +24,10 @@ ROLE = "arn:aws:iam::000000000000:role/kennel"
 ECHO = Path(__file__).with_name("echo.py")
 _RUNNERS = [pytest.param("process", id="process"), pytest.param("docker", id="docker", marks=pytest.mark.docker)]
 both_runners = pytest.mark.parametrize("runner_name", _RUNNERS, indirect=True)
+
+
+def refused(error: str, match: str) -> contextlib.AbstractContextManager[Any]:
+    return pytest.raises(ClientError, match=rf"\({error}\).*{match}")
 
 
 def make_home(folder: Path) -> Home:
