@@ -24,6 +24,7 @@ def echo_image(base_image: str, tmp_path_factory: pytest.TempPathFactory) -> str
     folder: Path = tmp_path_factory.mktemp("echo")
     (folder / "echo.py").write_bytes(ECHO.read_bytes())
     lines = [f"FROM {base_image}", "RUN ln -sf /usr/bin/python3.11 /usr/local/bin/python3", "COPY echo.py /echo.py"]
+    lines += ["LABEL com.amazonaws.sagemaker.capabilities.multi-models=true"]
     lines += [f"ENTRYPOINT {json.dumps(['python3', '/echo.py'])}"]
     (folder / "Dockerfile").write_text("\n".join(lines))
     docker("build", "--quiet", "--tag", IMAGE, str(folder))

@@ -1,7 +1,8 @@
 """A serving container of few lines: it says what it was told, and misbehaves when it is asked to.
 
 The model's file `answer.txt` is the first word of every answer. A request's custom attributes are a JSON object
-of orders: status (with message), size, sleep_s, exit, hang_up, pings, print. Variables: START_SLEEP_S, START_EXIT,
+of orders: status (with message), size, sleep_s, exit, hang_up, pings, print, reach (an address).
+Variables: START_SLEEP_S, START_EXIT,
 START_EXIT_IF (a file), MY_MAX_MODELS (in memory).
 """
 
@@ -54,8 +55,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         if self.path == "/models":
             self.load(json.loads(body))
-        elif not self.obey(json.loads(self.headers["X-Amzn-SageMaker-Custom-Attributes"] or "{}")):
-            self.say(body)
+        else:
+            orders = json.loads(self.headers["X-Amzn-SageMaker-Custom-Attributes"] or "{}")
+            if not self.obey(orders):
+                self.say(body, orders)
 
     def obey(self, orders):
         """Whether the orders were all the answer."""
@@ -75,7 +78,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return False
         return True
 
-    def say(self, body):
+    def say(self, body, orders):
         word = model.read_text() if model.exists() else ""
         if self.path.startswith("/models/"):
             word = state["models"].get(self.path.split("/")[2])
@@ -86,6 +89,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             said = {"answer": word, "path": self.path, "pid": os.getpid(), "body": len(body)}
             said["who"] = f"{socket.gethostname()} {os.getpid()}"  # in a container every pid is 1
+            if "reach" in orders:
+                said["reached"] = reach(orders["reach"])
             said["headers"] = {name.lower(): value for name, value in self.headers.items()}
             said["environ"] = {k: v for k, v in os.environ.items() if k.startswith(("SAGEMAKER_", "AWS_", "MY_"))}
             self.answer(200, json.dumps(said).encode(), X_Amzn_SageMaker_Custom_Attributes="from the container")
@@ -101,6 +106,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             state["models"][request["model_name"]] = pathlib.Path(request["url"], "answer.txt").read_text()
             self.answer(200, b"{}")
+
+
+def reach(address):
+    try:
+        socket.create_connection((address, 80), 1).close()
+    except OSError as error:
+        return str(error)
+    return "somebody"
 
 
 def say(*words):
