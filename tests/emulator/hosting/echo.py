@@ -2,8 +2,7 @@
 
 The model's file `answer.txt` is the first word of every answer. A request's custom attributes are a JSON object
 of orders: status (with message), size, sleep_s, exit, hang_up, pings, print, reach (an address).
-Variables: START_SLEEP_S, START_EXIT,
-START_EXIT_IF (a file), MY_MAX_MODELS (in memory).
+Variables: START_SLEEP_S, START_EXIT, START_EXIT_IF (a file), MY_MAX_MODELS (in memory).
 """
 
 import http.server
@@ -110,7 +109,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def reach(address):
     try:
-        socket.create_connection((address, 80), 1).close()
+        socket.create_connection((address, 8080), 2).close()
     except OSError as error:
         return str(error)
     return "somebody"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tests.emulator.emulator_harness import wait_for
 from tests.emulator.hosting.hosting_harness import IMAGE, ROLE, Hosted, refused
+from tests.images import docker
 
 
 def scale(hosted: Hosted, name: str, variant: str, **wanted: Any) -> None:
@@ -167,9 +169,18 @@ def test_an_isolated_container_answers_and_reaches_nobody(hosted: Hosted, asked_
     hosted.config("alone", "alone", **(alone if asked_by == "config" else {}))
     found = hosted.create("alone")
     assert found["EndpointStatus"] == "InService", found
-    assert "unreachable" in hosted.say("alone", CustomAttributes='{"reach": "192.0.2.1"}')["reached"]
     hosted.deploy("free")
-    assert "unreachable" not in hosted.say("free", CustomAttributes='{"reach": "192.0.2.1"}')["reached"]
+    reach = {"CustomAttributes": json.dumps({"reach": address_of(hosted, "free")})}
+    hosted.deploy("other")
+    assert hosted.say("other", **reach)["reached"] == "somebody"
+    assert hosted.say("alone", **reach)["reached"] != "somebody"
+
+
+def address_of(hosted: Hosted, endpoint: str) -> str:
+    """That of an endpoint's container on docker's own network."""
+    home = f"label=kennel.home={hosted.emulator.home}"
+    found = docker("ps", "--quiet", "--filter", home, "--filter", f"label=kennel.endpoint={endpoint}").stdout.strip()
+    return docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", found).stdout.strip()
 
 
 @pytest.mark.docker
