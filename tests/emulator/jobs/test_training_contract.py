@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -362,6 +363,25 @@ def test_metrics_are_read_from_the_log(platform: Platform) -> None:
         ("accuracy", 0.1), ("accuracy", 0.75), ("loss", 0.25), ("loss", 0.5),
     ]  # fmt: skip
     assert all(document["TrainingStartTime"] <= one["timestamp"] <= document["TrainingEndTime"] for one in series)
+
+
+def test_what_each_host_uses_of_the_machine_is_measured(platform: Platform) -> None:
+    platform.start(
+        "ballast = bytearray(64 << 20)\nwhile not (base / 'output/data/go').exists(): sum(range(10_000))\n",
+        ResourceConfig={"InstanceCount": 2},
+    )
+    file = platform.home.host_metrics_file("job")
+    platform.wait_for(file.exists)
+    for host in ("algo-1", "algo-2"):
+        (platform.home.job_dir("job") / f"hosts/{host}/ml/output/data/go").touch()
+    platform.jobs.wait("job", 30)
+    found = {(one["host"], one["name"]): one["value"] for one in map(json.loads, file.read_text().splitlines())}
+    names = ("CPUUtilization", "DiskUtilization", "MemoryUtilization")
+    assert sorted(found) == [(host, name) for host in ("algo-1", "algo-2") for name in names]
+    for host in ("algo-1", "algo-2"):
+        assert 0 < found[host, "CPUUtilization"] <= 101 * (os.cpu_count() or 1)
+        assert 0 < found[host, "MemoryUtilization"] < 100
+        assert 0 < found[host, "DiskUtilization"] < 100
 
 
 def test_the_log_has_every_line_of_both_streams_with_its_time(platform: Platform) -> None:

@@ -20,16 +20,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import kennel
 from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE
-from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State
+from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Usage
 from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS, write
 from kennel.emulator.runners.namespaces import possible
-from kennel.emulator.runners.processes import start_time
+from kennel.emulator.runners.processes import descendants, memory_percent, processor_s, start_time
 
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
 _OWN_IMAGES = {"kennel-train": "kennel.classifier", "kennel-serve": "serving"}
@@ -38,6 +38,7 @@ _PORT_VARIABLES = ("SAGEMAKER_BIND_TO_PORT",)
 _MEETING_VARIABLE = "MASTER_PORT"  # torchrun's name for the port on which the hosts of a job meet
 _MEETING_PORTS = range(20_000, 29_500)  # below those that Linux gives to outgoing connections
 _KILL_S = 5
+_USAGE_S = 1.0  # between two readings
 
 
 class ProcessRunner:
@@ -70,7 +71,9 @@ class ProcessRunner:
     def _record(self, launch: Launch, folder: Path, port: int | None) -> dict[str, Any]:
         own = {BASE_DIR_VARIABLE: str(launch.base_dir)} | {name: str(port) for name in _PORT_VARIABLES if port}
         if launch.network and len(launch.hosts) > 1 and _MEETING_VARIABLE not in launch.environ:
-            own[_MEETING_VARIABLE] = str(self._meeting_port(launch.network, is_first=launch.hostname == launch.hosts[0]))
+            own[_MEETING_VARIABLE] = str(
+                self._meeting_port(launch.network, is_first=launch.hostname == launch.hosts[0])
+            )
         return {
             "command": [*(launch.entrypoint or self.command(launch.image)), *launch.arguments],
             "folder": str(launch.base_dir),
@@ -176,6 +179,23 @@ class ProcessRunner:
         if not launch or not launch["port"]:
             raise RunnerError(f"The process of {Path(handle).name} listens on no port (it was asked for {port}).")
         return "127.0.0.1", int(launch["port"])
+
+    def usage(self, handles: Sequence[str]) -> dict[str, Usage]:
+        """What /proc says of each program and all below it; nothing where there is none."""
+        first = {handle: self._processor_s(handle) for handle in handles}
+        begun = time.monotonic()
+        time.sleep(_USAGE_S)
+        found: dict[str, Usage] = {}
+        for handle in handles:
+            parent, spent = self._parent(Path(handle)), self._processor_s(handle)
+            percent = 100 * sum(spent[pid] - first[handle].get(pid, 0) for pid in spent) / (time.monotonic() - begun)
+            if parent and spent:
+                found[handle] = Usage(percent, memory_percent(descendants(parent)))
+        return found
+
+    def _processor_s(self, handle: str) -> dict[int, float]:
+        parent = self._parent(Path(handle))
+        return processor_s(descendants(parent)) if parent else {}
 
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """Every folder whose launch has the label."""
@@ -301,7 +321,8 @@ def _free_port() -> int:
 def _free_meeting_port(network: str, taken: set[int]) -> int:
     """Begins at a place of the network's own, so that two servers seldom look at the same port at once."""
     start = int.from_bytes(hashlib.sha256(network.encode()).digest()[:4]) % len(_MEETING_PORTS)
-    for port in [*_MEETING_PORTS[start:], *_MEETING_PORTS[:start]]:
+    ports: list[int] = [*_MEETING_PORTS[start:], *_MEETING_PORTS[:start]]
+    for port in ports:
         if port not in taken and _is_free(port):
             return port
     raise RunnerError(f"No port from {_MEETING_PORTS[0]} to {_MEETING_PORTS[-1]} is free. End what listens there.")
