@@ -77,7 +77,7 @@ class TrainingJob:
                 self._fail(failure.reason)
             except (LeaveError, MissingError):
                 raise
-            except Exception as error:  # nothing may stay InProgress for ever
+            except Exception as error:  # whatever it is: nothing may stay InProgress for ever
                 self._fail(f"InternalServerError: {type(error).__name__}: {error}")
                 raise
             finally:

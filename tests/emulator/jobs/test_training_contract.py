@@ -170,6 +170,14 @@ def test_a_manifest_lists_the_files(platform: Platform, tmp_path: Path) -> None:
     assert platform.lines() == ["['c/a/1.jpg', 'c/b/3.jpg']"]
 
 
+def test_a_manifest_may_name_folders_whose_files_keep_their_names(platform: Platform, tmp_path: Path) -> None:
+    data = make_files(tmp_path / "data", "cats/1.jpg", "cats/deep/2.jpg", "dogs/1.jpg", "dogs.txt")
+    manifest = data / "list.manifest"
+    manifest.write_text(json.dumps([{"prefix": data.as_uri() + "/"}, "cats/", "dogs"]))
+    platform.complete(LIST, InputDataConfig=[channel("c", manifest.as_uri(), source={"S3DataType": "ManifestFile"})])
+    assert platform.lines() == ["['c/cats/1.jpg', 'c/cats/deep/2.jpg', 'c/dogs/1.jpg']"]
+
+
 def test_two_hosts_find_each_other_by_name(platform: Platform) -> None:
     program = (
         "import socket; me = json.loads((base / 'input/config/resourceconfig.json').read_text())\n"
