@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import os
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from kennel.emulator.training import TrainingJobs
+from kennel.emulator.training_job import STOP_GRACE_S
 from tests.emulator.jobs.conftest import IMAGE, REGION, Platform, both, channel
 
 pytestmark = both
@@ -26,6 +29,12 @@ def config(platform: Platform, **members: Any) -> dict[str, Any]:
 def test_the_image_is_started_with_the_argument_train(platform: Platform) -> None:
     platform.complete("print(sys.argv[1:])")
     assert platform.lines() == ["['train']"]
+
+
+def test_a_container_is_root_and_its_program_the_first_process(platform: Platform) -> None:
+    platform.complete("print(os.getuid(), os.getpid())")
+    expected = "0 1" if platform.runner.name == "docker" else f"{os.getuid()} "  # a process is the caller's own
+    assert platform.lines()[0].startswith(expected)
 
 
 def test_container_entrypoint_and_arguments_override_those_of_the_image(platform: Platform) -> None:
@@ -110,6 +119,14 @@ def test_the_environment_has_the_job_the_region_and_what_the_user_asked_for(plat
     platform.complete(program, Environment=environment)
     arn = f"arn:aws:sagemaker:{REGION}:000000000000:training-job/job"
     assert json.loads(platform.lines()[0]) == ["job", arn, REGION, "a b=c", "1\n2"]
+
+
+def test_what_the_toolkit_sets_the_platform_does_not(platform: Platform) -> None:
+    program = (
+        "print(sorted(n for n in os.environ if n.startswith(('SM_', 'SAGEMAKER_')) and n != 'SAGEMAKER_BASE_DIR'))"
+    )
+    platform.complete(program)
+    assert platform.lines() == ["[]"]
 
 
 def test_the_users_aws_keys_do_not_reach_the_program(platform: Platform) -> None:
@@ -333,6 +350,13 @@ def test_what_does_not_listen_to_sigterm_is_killed_after_the_grace(platform: Pla
     assert platform.lines() == ["ready", "heard"]
     stopping = platform.describe()["SecondaryStatusTransitions"][3]
     assert platform.grace_s <= stopping["EndTime"] - stopping["StartTime"] < platform.grace_s + 5
+
+
+def test_the_grace_is_two_minutes_unless_a_test_says_less(platform: Platform) -> None:
+    assert STOP_GRACE_S == 120
+    parameter = inspect.signature(TrainingJobs).parameters["stop_grace_s"]
+    assert parameter.default == STOP_GRACE_S
+    assert platform.grace_s == 3  # of the tests above
 
 
 def test_max_runtime_stops_the_job(platform: Platform) -> None:
