@@ -223,6 +223,7 @@ _TRANSFORM: Table = {
         "TransformInput.ContentType TransformInput.CompressionType TransformInput.SplitType": "",
         "TransformOutput.S3OutputPath TransformOutput.Accept TransformOutput.AssembleWith": "",
         "TransformResources.InstanceCount": "",
+        "DataProcessing.InputFilter DataProcessing.OutputFilter DataProcessing.JoinSource": "",
     },
     "recorded": {
         "TransformOutput.KmsKeyId TransformResources.VolumeKmsKeyId": _NO_KMS,
@@ -232,7 +233,6 @@ _TRANSFORM: Table = {
     },
     "refused": {
         "DataCaptureConfig.*": "a transform's inputs and outputs are files already; leave it out",
-        "DataProcessing.*": "filter and join the files before and after; leave it out",
     },
 }
 

@@ -70,8 +70,12 @@ class Home:
         return self.path / "jobs" / safe_name(name)
 
     def metrics_file(self, name: str) -> Path:
-        """A training job's metrics: JSON lines of timestamp (s since 1970), name, value; host for one of a host."""
+        """A training job's metrics from its log: JSON lines of timestamp (s since 1970), name, value."""
         return self.job_dir(name) / "metrics.jsonl"
+
+    def host_metrics_file(self, name: str) -> Path:
+        """What was measured of a training job's hosts: such lines, with host."""
+        return self.job_dir(name) / "host-metrics.jsonl"
 
     def endpoint_dir(self, name: str) -> Path:
         """An endpoint's own folder."""

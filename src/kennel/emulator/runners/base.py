@@ -6,7 +6,7 @@ emulator: a handle is a string that can be stored, and after a restart the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -76,6 +76,14 @@ class Lost:
 State = Running | Exited | Lost
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What one run uses of this machine."""
+
+    cpu_percent: float  # 100 for each core
+    memory_percent: float  # of this machine's
+
+
 class Runner(Protocol):
     """Starts images and looks after what it started. All methods may be called from any thread."""
 
@@ -109,6 +117,13 @@ class Runner(Protocol):
 
         Raises:
             RunnerError: it does not run, or has no such port.
+        """
+
+    def usage(self, handles: Sequence[str]) -> dict[str, Usage]:
+        """What those of them use that run, measured over about a second.
+
+        Raises:
+            RunnerError: the engine does not answer.
         """
 
     def find(self, label: str, value: str | None = None) -> dict[str, str]:

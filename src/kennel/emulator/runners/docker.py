@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from kennel.emulator.runners.base import (
     RunnerError,
     Running,
     State,
+    Usage,
 )
 from kennel.emulator.runners.container_log import follow
 from kennel.emulator.runners.docker_command import MissingContainerError, docker, has_gpus, image_labels, inspect
@@ -194,6 +195,19 @@ class DockerRunner:
         if not addresses:
             raise RunnerError(f"The container {handle[:12]} does not run, or is on no network; it has no port {port}.")
         return addresses[0], port
+
+    def usage(self, handles: Sequence[str]) -> dict[str, Usage]:
+        """`docker stats`, which asks for two readings."""
+        form = "{{.ID}}\t{{.CPUPerc}}\t{{.MemPerc}}"
+        try:
+            listing = docker("stats", "--no-stream", "--no-trunc", f"--format={form}", *handles)
+        except MissingContainerError:
+            return {}
+        found: dict[str, Usage] = {}
+        for handle, *percents in (line.split("\t") for line in listing.splitlines()):
+            with contextlib.suppress(ValueError):  # "--": it has ended
+                found[handle] = Usage(*(float(percent.removesuffix("%")) for percent in percents))
+        return found
 
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """All containers of this home with the label."""
