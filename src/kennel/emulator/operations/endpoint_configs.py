@@ -22,6 +22,7 @@ def create_endpoint_config(context: Context, request: Request) -> Document:
     """CreateEndpointConfig."""
     name = request["EndpointConfigName"]
     warnings = coverage.accept("CreateEndpointConfig", request, _problems(context, request))
+    warnings += context.hosting.notes(request)
     variants = [{"InitialVariantWeight": 1.0, **variant} for variant in request["ProductionVariants"]]
     document = {
         **request,

@@ -22,7 +22,7 @@ _LISTING = Listing("model", "ModelName", ("ModelArn",))
 def create_model(context: Context, request: Request) -> Document:
     """CreateModel."""
     name = request["ModelName"]
-    warnings = coverage.accept("CreateModel", request, _problems(request))
+    warnings = coverage.accept("CreateModel", request, _problems(request)) + context.hosting.notes(request)
     document = {
         **request,
         "ModelArn": context.arn("model", name),
