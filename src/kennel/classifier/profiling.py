@@ -146,6 +146,8 @@ class Profiler:
             self._timeline.add("Debugger", self._hooks.first_ns, end_ns, {**self._about, **parts})
             self._hooks.clear()
         self._about = {}
+        if self._operators and mode == TRAIN:
+            self._operators.end_step(int(args["step_num"]))
         self._timeline.flush_when_due()
 
     def hook(self, function: Callable[..., T], *, backward: bool = False) -> Callable[..., T]:
