@@ -10,23 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
-
-from tests.servers import moto_process
+from tests.servers import S3_KEYS, bucket_client, moto_process
 
 BUCKET = "kennel-test"
-KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 class Bucket:
     """Short forms of what tests do with the bucket."""
 
-    def __init__(self, url: str, server: subprocess.Popen[bytes]) -> None:
+    def __init__(self, url: str, server: subprocess.Popen[bytes], client: Any) -> None:
         self._server = server
-        self.variables = {**KEYS, "AWS_ENDPOINT_URL_S3": url}  # with which boto3 finds it
-        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        self.client: Any = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
-        self.client.create_bucket(Bucket=BUCKET)
+        self.client = client
+        self.variables = {**S3_KEYS, "AWS_ENDPOINT_URL_S3": url}  # with which boto3 finds it
 
     def put(self, **objects: str) -> None:
         """Objects by key; two underscores are a slash."""
@@ -55,7 +50,5 @@ class Bucket:
 @contextlib.contextmanager
 def bucket(folder: Path) -> Iterator[Bucket]:
     """A bucket while the block runs; moto's log is in the folder."""
-    with moto_process(folder) as (url, server):
-        made = Bucket(url, server)
-        yield made
-        made.client.close()
+    with moto_process(folder) as (url, server), bucket_client(url, BUCKET) as client:
+        yield Bucket(url, server, client)

@@ -81,6 +81,11 @@ class Home:
         """An endpoint's own folder."""
         return self.path / "endpoints" / safe_name(name)
 
+    @property
+    def async_dir(self) -> Path:
+        """The requests of asynchronous endpoints that wait, a folder for each endpoint."""
+        return self.path / "async-requests"
+
     def transform_dir(self, name: str) -> Path:
         """A transform job's own folder."""
         return self.path / "transforms" / safe_name(name)

@@ -139,5 +139,12 @@ class Runner(Protocol):
     def own(self, folder: Path, image: str) -> None:
         """Hand a folder that containers wrote into, as root, over to who runs the emulator."""
 
+    def multi_model_refusal(self, image: str) -> str | None:
+        """Why an image cannot serve several models, as a sentence; None when it can, or when nobody can know.
+
+        Raises:
+            RunnerError: the image cannot be had.
+        """
+
     def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:
         """Why this machine cannot run so many hosts or isolate them, as a sentence; None when it can."""

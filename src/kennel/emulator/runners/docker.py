@@ -28,8 +28,9 @@ from kennel.emulator.runners.base import (
     Usage,
 )
 from kennel.emulator.runners.container_log import follow
-from kennel.emulator.runners.docker_command import MissingContainerError, docker, has_gpus, inspect
+from kennel.emulator.runners.docker_command import MissingContainerError, docker, has_gpus, image_labels, inspect
 
+MULTI_MODEL_LABEL = "com.amazonaws.sagemaker.capabilities.multi-models"
 _LOG_LABEL = "kennel.log"
 _INSPECT_S = 5.0  # how long a container counts as running because its log has not ended
 _LOG_END_S = 10.0
@@ -228,6 +229,13 @@ class DockerRunner:
         mount = _mount(Mount(folder, "/handover"))
         options = ["--rm", "--network=none", "--user=0", "--entrypoint=chown", mount]
         docker("run", *options, _image(image), "-R", owner, "/handover")
+
+    def multi_model_refusal(self, image: str) -> str | None:
+        """The image must have SageMaker's label for it; it is pulled when it is not there."""
+        labels = image_labels(_image(image), pull_s=_PULL_S)
+        if labels.get(MULTI_MODEL_LABEL) == "true":
+            return None
+        return f"The image '{image}' cannot serve several models: it lacks the label {MULTI_MODEL_LABEL}=true."
 
     def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:  # noqa: ARG002 - docker can do all of it
         """None: containers have names and can be isolated."""

@@ -213,6 +213,10 @@ class ProcessRunner:
     def own(self, folder: Path, image: str) -> None:
         """Nothing: the program ran as the caller."""
 
+    def multi_model_refusal(self, image: str) -> str | None:  # noqa: ARG002 - a command has no labels
+        """None: a program that knows no POST /models says so when it is asked."""
+        return None
+
     def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:
         """Names of hosts and isolation need namespaces."""
         if launch_hosts > 1 and isolated:
