@@ -62,8 +62,9 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
             second = analyse(other, rules, arguments.usd_per_hour, arguments.price_source)
     files = _write(first, second, arguments)
     result: dict[str, Any] = to_json(first) if second is None else {"first": to_json(first), "second": to_json(second)}
-    result["files"] = [str(path) for path in files]
-    say(writing.as_json(result).rstrip() if arguments.json else _told(first, second, files))
+    text = _told(first, second, files)
+    result |= {"files": [str(path) for path in files], "text": text}
+    say(writing.as_json(result).rstrip() if arguments.json else text)
     return 0
 
 
@@ -80,10 +81,8 @@ def _parameters(file: Path | None) -> Mapping[str, str]:
 def _opened(source: Path, name: str, which: int | None, stack: ExitStack) -> Run:
     """Read a run from a folder or an archive."""
     try:
-        folder = source
-        if source.is_file():
-            folder = sources.unpack(source, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        found = read(sources.find(folder), name, which)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        found = read(sources.find(*sources.opened(source, scratch)), name, which)
     except sources.NothingThereError as error:
         raise InsightError(f"{error} Give what a run left: its folder, or its output.tar.gz.") from error
     return found if found.name else found.named(source.resolve().name.removesuffix(".tar.gz"))

@@ -13,6 +13,7 @@ from kennel.insight.profile.rules.base import Evidence
 from kennel.insight.profile.steps import typical
 from kennel.insight.profile.summary import Summary
 
+_FULL = 85.0  # percent of the CPU
 _WORTH = 0.03  # of the run's time; less is not worth a change
 
 
@@ -45,6 +46,7 @@ def advise(evidence: Evidence) -> list[Advice]:
         *_hook(evidence, summary.training_s),
         *_batch_size(evidence, summary.training_s),
         *_balance(evidence, summary.training_s),
+        *_neighbours(evidence, summary),
         *_checkpoints(evidence, summary),
         *_precision(evidence),
     ]
@@ -126,6 +128,22 @@ def _balance(evidence: Evidence, training_s: float) -> Iterator[Advice]:
     yield Advice(
         "load balance", "LoadBalancing", change, reason, step_s, step_s * (1 - share), training_s * share, at_most=True
     )
+
+
+def _neighbours(evidence: Evidence, summary: Summary) -> Iterator[Advice]:
+    """A machine whose CPU is full while the run has little of it. The bound: the others' share becomes the run's."""
+    samples = evidence.run.samples
+    every, own = usage.mean(samples, system.CPU), usage.mean(samples, system.CONTAINER_CPU)
+    if every is None or own is None or every < _FULL or every - own < _FULL / 2:
+        return
+    step_s = float(evidence.steps["duration_s"].mean())
+    waiting = evidence.loading.wait_share if evidence.loading else 0.0
+    share = (1 - waiting) * (every - own) / every
+    reason = f"The machine's CPU is {every:.0f} % busy, {own:.0f} % with this run: other programs take the rest."
+    yield Advice(
+        "neighbours", "StepOutlier", "a machine of its own, or fewer programs beside it", reason, step_s,
+        step_s * (1 - share), summary.training_s * share, at_most=True,
+    )  # fmt: skip
 
 
 def _checkpoints(evidence: Evidence, summary: Summary) -> Iterator[Advice]:

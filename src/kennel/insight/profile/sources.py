@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_DEPTH = 6  # from a job's folder to output/data/profiler/framework/pevents, and one more
+_DEPTH = 9  # from a job's folder to output/data/profiler/framework/pytorch/detailed_profiling/HOUR/STEP, and one more
 _TIMELINE = ("framework", "pevents")
 _OPEN = "timeline.json.tmp"  # the file that was being written when the run was killed
 _SYSTEM = ("system",)
@@ -31,7 +31,6 @@ class NothingThereError(Exception):
 class Sources:
     """The files of a run; lists are empty and paths None where it left none."""
 
-    root: Path
     timelines: tuple[Path, ...] = ()
     system: tuple[Path, ...] = ()
     operators: tuple[Path, ...] = ()  # tables of torch.profiler
@@ -42,21 +41,21 @@ class Sources:
     images: int | None = None  # training images, as the artifact's description says
 
 
-def find(root: Path) -> Sources:
+def find(*roots: Path) -> Sources:
     """Look for everything that a report shows.
 
     Args:
-        root: a job's folder, its output, a profiler folder in SageMaker's layout, or a folder that holds one of them.
+        roots: a job's folder, its output, a profiler folder in SageMaker's layout, or folders that hold one of them.
 
     Raises:
-        NothingThereError: `root` is no folder.
+        NothingThereError: one of them is no folder.
     """
-    if not root.is_dir():
-        raise NothingThereError(f"{root} is no folder.")
-    files = sorted(_walk(root, _DEPTH))
+    for root in roots:
+        if not root.is_dir():
+            raise NothingThereError(f"{root} is no folder.")
+    files = sorted(path for root in roots for path in _walk(root, _DEPTH))
     described = _described([path for path in files if path.name in ("meta.json", "hyperparameters.json")])
     return Sources(
-        root,
         timelines=tuple(path for path in files if _is_timeline(path)),
         system=tuple(path for path in files if _is_system(path)),
         operators=tuple(path for path in files if path.name.endswith("_operators.json")),
@@ -68,11 +67,29 @@ def find(root: Path) -> Sources:
     )
 
 
-def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack the parts of output.tar.gz or model.tar.gz that a report reads.
+def opened(source: Path, scratch: Path) -> list[Path]:
+    """The folders to look into: the source, and what an output.tar.gz in it holds.
+
+    Args:
+        source: a folder or an archive.
+        scratch: an empty folder for what is unpacked.
 
     Raises:
-        NothingThereError: it is no archive that can be read to its end.
+        NothingThereError: there is no such source, or it cannot be unpacked.
+    """
+    if source.is_dir():
+        archives = sorted(source.glob("*output.tar.gz")) + sorted(source.glob("*/output.tar.gz"))
+        return [source, *(unpack(archive, scratch / str(number)) for number, archive in enumerate(archives))]
+    if not source.exists():
+        raise NothingThereError(f"{source} is not there.")
+    return [unpack(source, scratch / "0")]
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack an archive.
+
+    Raises:
+        NothingThereError: it cannot be read to its end.
     """
     try:
         with tarfile.open(archive) as tar:

@@ -1,8 +1,10 @@
 // Draws every chart; each takes the page's own colour, so a change of the colour scheme needs no redrawing.
 const charts = JSON.parse(document.getElementById("charts").textContent);
+const narrow = window.innerWidth < 640;
+const config = { ...charts.config, legend: { ...charts.config.legend, ...(narrow ? { columns: 2 } : {}) } };
 const drawn = Object.entries(charts.specs).map(([name, spec]) =>
   vegaEmbed("#chart-" + name, spec, {
-    mode: "vega-lite", renderer: "svg", actions: false, config: charts.config, tooltip: { theme: "custom" },
+    mode: "vega-lite", renderer: "svg", actions: false, config, tooltip: { theme: "custom" },
   })
 );
 Promise.all(drawn).then(
