@@ -70,7 +70,7 @@ def _loading(evidence: Evidence, training_s: float) -> Iterator[Advice]:
         yield Advice("data loading", "Dataloader", f"num_workers={best}", now, loading.step_s, expected_s, saved)
         return
     saved = training_s * loading.wait_share
-    reason = now + " More of them would not help on these cores: make an image cheaper instead."
+    reason = now + f" More than {best} are not advised on {loading.cores} cores: make an image cheaper instead."
     change = "image_cache=auto, smaller photos, or more cores"
     yield Advice("data loading", "Dataloader", change, reason, loading.step_s, loading.compute_s, saved, at_most=True)
 
