@@ -60,6 +60,7 @@ class Profiler:
         self._step: tuple[str, int, dict[str, Any]] | None = None
         self._hooks = HookTime()
         self._facts: dict[str, Any] = {}
+        self.training_steps = 0  # that were measured
 
     @property
     def is_on(self) -> bool:
@@ -134,6 +135,7 @@ class Profiler:
         if self._timeline is None or self._step is None:
             return
         mode, started_ns, args = self._step
+        self.training_steps += mode == TRAIN
         self._step = None
         if self._clock:
             args["gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
