@@ -17,6 +17,7 @@ from kennel.emulator.storage import StorageError, Uri, fetch, storage_of
 
 INTERVAL_S = 3.0
 _SETTLED_S = 1.0  # a file that changes now is taken a round later
+_UNFINISHED = ".tmp"  # a program will rename it; what one left so that was killed is taken in the last round
 _Known = dict[str, list[int]]  # by name: size in bytes, time of change in ns
 
 
@@ -79,6 +80,8 @@ class FolderSync:
         known, found = self._load(), self._scan()
         newest_ns = time.time_ns() - int(settled_s * 1e9)
         for name, state in found.items():
+            if settled_s and name.endswith(_UNFINISHED):
+                continue
             if known.get(name) != state and (state[1] <= newest_ns or not settled_s):
                 self._put(name)
                 known[name] = state
