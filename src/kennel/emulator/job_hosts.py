@@ -29,6 +29,7 @@ from kennel.emulator.storage import FILE, Uri
 from kennel.emulator.sync import FolderSync
 from kennel.emulator.training_config import PROFILER, TENSORBOARD, TENSORS, Host, config_files, read_hosts
 
+_UNFINISHED = ".tmp"  # smdebug's, and Kennel's
 _INTERVAL_MS = 500  # ProfilingIntervalInMilliseconds where the request has none
 _CONTAINER = ContainerPaths(Path(BASE_DIR))
 _UPLOADED = {  # member of the request: the default folder, and its place below S3OutputPath/JOB
@@ -169,9 +170,8 @@ class JobHost:
             config = self.document.get(member) or {}
             relative = os.path.relpath(self.local_path(member), _CONTAINER.base)
             if config.get("S3OutputPath") and not relative.startswith(".."):
-                yield FolderSync(
-                    self.paths.base / relative, self._uploaded_to(member), self.folder / f"{below}.json", warn
-                )
+                source, known = self.paths.base / relative, self.folder / f"{below}.json"
+                yield FolderSync(source, self._uploaded_to(member), known, warn, unfinished=_UNFINISHED)
         if self.is_sampled:
             place = self._uploaded_to("ProfilerConfig")
             yield FolderSync(self.profile_dir, place, self.folder / "profile.json", warn)

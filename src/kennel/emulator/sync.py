@@ -17,15 +17,20 @@ from kennel.emulator.storage import StorageError, Uri, fetch, storage_of
 
 INTERVAL_S = 3.0
 _SETTLED_S = 1.0  # a file that changes now is taken a round later
-_UNFINISHED = ".tmp"  # a program will rename it; what one left so that was killed is taken in the last round
 _Known = dict[str, list[int]]  # by name: size in bytes, time of change in ns
 
 
 class FolderSync:
     """One folder and its place. What was moved is kept in a file, so that a restart neither forgets nor repeats it."""
 
-    def __init__(self, folder: Path, uri: Uri, known_file: Path, warn: Callable[[str], None]) -> None:
-        """`warn` is told what could not be moved now and will be tried again."""
+    def __init__(
+        self, folder: Path, uri: Uri, known_file: Path, warn: Callable[[str], None], *, unfinished: str | None = None
+    ) -> None:
+        """`warn` is told what could not be moved now and will be tried again.
+
+        Files that end in `unfinished` will be renamed by the program; one that it left so is taken in the last round.
+        """
+        self._unfinished = unfinished
         self._folder = folder
         self._real = folder.parent.resolve() / folder.name
         self._uri = uri
@@ -80,7 +85,7 @@ class FolderSync:
         known, found = self._load(), self._scan()
         newest_ns = time.time_ns() - int(settled_s * 1e9)
         for name, state in found.items():
-            if settled_s and name.endswith(_UNFINISHED):
+            if settled_s and self._unfinished and name.endswith(self._unfinished):
                 continue
             if known.get(name) != state and (state[1] <= newest_ns or not settled_s):
                 self._put(name)
