@@ -84,7 +84,7 @@ class Home:
     @property
     def async_dir(self) -> Path:
         """The requests of asynchronous endpoints that wait, a folder for each endpoint."""
-        return self.path / "async"
+        return self.path / "async-requests"
 
     def transform_dir(self, name: str) -> Path:
         """A transform job's own folder."""

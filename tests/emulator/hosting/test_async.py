@@ -56,7 +56,7 @@ def failure_of(sent: dict[str, Any]) -> str:
 
 
 def waiting(hosted: Hosted, name: str) -> list[Path]:
-    return sorted((hosted.emulator.home / "async" / name).glob("*.json"))
+    return sorted((hosted.emulator.home / "async-requests" / name).glob("*.json"))
 
 
 @both_runners
@@ -169,7 +169,7 @@ def test_deleting_the_endpoint_tells_those_who_wait(shared: Hosted, tmp_path: Pa
     shared.delete("doomed")
     assert failure_of(second) == "The endpoint was deleted before it had answered."
     assert answer_to(first)["answer"] == "meow"
-    assert not (shared.emulator.home / "async/doomed").exists()
+    assert not (shared.emulator.home / "async-requests/doomed").exists()
 
 
 def test_an_update_answers_what_waits_with_the_new_model(shared: Hosted, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_an_answer_that_was_not_put_in_its_place_is_put_there_and_not_asked_for_
         hosted.deploy("later", **asynchronous(tmp_path))
         blocked.write_text("a file stands where the folder should be")
         sent = send(hosted, "later", {"print": "asked"})
-        wait_for(lambda: list((home / "async/later").glob("*.answer")))
+        wait_for(lambda: list((home / "async-requests/later").glob("*.answer")))
         assert emulator.stop(signal.SIGKILL) == -signal.SIGKILL
     blocked.unlink()
     with running(home) as emulator:
@@ -232,7 +232,7 @@ def test_requests_of_an_endpoint_that_is_gone_are_told_so(tmp_path: Path) -> Non
         send(hosted, "later", {"sleep_s": 4})
         sent = send(hosted, "later")
         emulator.stop(signal.SIGKILL)
-    kept = home / "async/later"
+    kept = home / "async-requests/later"
     aside = kept.rename(tmp_path / "aside")
     with running(home) as emulator:
         Hosted(emulator, tmp_path).delete_all()

@@ -168,6 +168,42 @@ def test_a_link_that_a_container_leaves_does_not_bring_files_of_this_machine(
     assert not [path for path in (tmp_path / "debug").rglob("*") if path.is_file()]
 
 
+@both
+def test_an_image_is_no_option(platform: Platform, tmp_path: Path) -> None:
+    algorithm = {"TrainingImage": f"--volume={tmp_path}:/machine", "ContainerArguments": ["kennel-tiny:test", "train"]}
+    document = platform.run("", AlgorithmSpecification=algorithm)
+    assert document["TrainingJobStatus"] == "Failed"
+    wanted = "is no image's name" if platform.runner.name == "docker" else "There is no command for the image"
+    assert wanted in document["FailureReason"]
+
+
+@pytest.mark.parametrize("mode", ["File", "Pipe"])
+def test_a_link_out_of_the_data_is_not_followed(platform: Platform, tmp_path: Path, mode: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "secret").write_text("the machine's own")
+    (tmp_path / "data/plain").write_text("p")
+    (tmp_path / "data/link").symlink_to(tmp_path / "secret")
+    source = {"S3DataDistributionType": "ShardedByS3Key"}
+    document = platform.run(
+        "print(open(base / 'input/data/c_0').read()); time.sleep(60)",
+        InputDataConfig=[channel("c", (tmp_path / "data").as_uri(), InputMode=mode, source=source)],
+        ResourceConfig={"InstanceCount": 2},
+    )
+    assert document["TrainingJobStatus"] == "Failed"
+    assert "is a link out of" in document["FailureReason"]
+    assert "the machine's own" not in platform.log()
+
+
+@both
+def test_a_local_path_that_leads_out_uploads_nothing(platform: Platform, tmp_path: Path) -> None:
+    for member in ("DebugHookConfig", "TensorBoardOutputConfig"):
+        out = {"S3OutputPath": (tmp_path / "out").as_uri(), "LocalPath": "/opt/ml/output/../../../etc"}
+        document = platform.run("", f"job-{member[0]}", **{member: out})
+        if platform.runner.name == "process":
+            assert "is not below /opt/ml" in document["FailureReason"]
+    assert not [path for path in tmp_path.glob("out/**/*") if path.is_file()]
+
+
 @pytest.mark.parametrize("data_type", ["ManifestFile", "AugmentedManifestFile"])
 def test_a_manifest_names_no_file_outside_its_folder(platform: Platform, tmp_path: Path, data_type: str) -> None:
     (tmp_path / "data").mkdir()

@@ -73,7 +73,7 @@ class DockerRunner:
     def _run(self, launch: Launch, name: str, *, again: bool = True) -> str:
         try:
             with _environment(launch.environ) as variables:
-                run = ["run", *self._options(launch, name), *variables, launch.image, *self._command(launch)]
+                run = ["run", *self._options(launch, name), *variables, _image(launch.image), *self._command(launch)]
                 return docker(*run, timeout_s=_PULL_S)
         except MissingContainerError as error:
             raise RunnerError(str(error)) from error
@@ -235,9 +235,8 @@ class DockerRunner:
             return
         owner = f"{self._owner[0]}:{self._owner[1]}"
         mount = _mount(Mount(folder, "/handover"))
-        docker(
-            "run", "--rm", "--network=none", "--user=0", "--entrypoint=chown", mount, image, "-R", owner, "/handover"
-        )
+        options = ["--rm", "--network=none", "--user=0", "--entrypoint=chown", mount]
+        docker("run", *options, _image(image), "-R", owner, "/handover")
 
     def multi_model_refusal(self, image: str) -> str | None:
         """The image must have SageMaker's label for it; it is pulled when it is not there."""
@@ -256,6 +255,13 @@ def _remove_network(name: str) -> None:
         docker("network", "rm", name)
     except (RunnerError, MissingContainerError):
         return  # another container is still in it; its removal ends the network
+
+
+def _image(name: str) -> str:
+    """A request's image, which must not become an option: --volume=/:/machine would mount what no URI names."""
+    if name.startswith("-"):
+        raise RunnerError(f"'{name}' is no image's name: it begins with a hyphen. Correct the request.")
+    return name
 
 
 def _mount(mount: Mount) -> str:
