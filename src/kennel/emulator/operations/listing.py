@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ class Listing:
     members: tuple[str, ...] = ()  # what its summaries show beside name and times
     status: str = ""  # the member with its status, for StatusEquals and SortBy=Status
     descending: bool = True  # when SortOrder is not set
+    sort_by: str = "CreationTime"  # when SortBy is not set
     sort_keys: Mapping[str, str] = field(default_factory=dict)  # SortBy's values, where they are not members themselves
 
     def page(self, store: Store, request: Request, keep: Callable[[Document], bool] = bool) -> Document:
@@ -33,10 +34,18 @@ class Listing:
         Raises:
             ValidationException: the token is none that was given out.
         """
-        member = self._sort_member(request.get("SortBy", "CreationTime"))
-        order = request.get("SortOrder", "Descending" if self.descending else "Ascending")
         members = list(dict.fromkeys((self.name, *_BY_TIME, *self.members, *filter(None, [self.status]))))
-        found = [one for one in store.select(self.kind, members) if self._matches(one, request) and keep(one)]
+        return self.page_of([one for one in store.select(self.kind, members) if keep(one)], request)
+
+    def page_of(self, documents: Sequence[Document], request: Request) -> Document:
+        """As `page`, of documents that are at hand.
+
+        Raises:
+            ValidationException: as `page`.
+        """
+        member = self._sort_member(request.get("SortBy", self.sort_by))
+        order = request.get("SortOrder", "Descending" if self.descending else "Ascending")
+        found = [one for one in documents if self._matches(one, request)]
         found.sort(key=lambda one: self._key(one, member), reverse=order == "Descending")
         if "NextToken" in request:
             last = _read_token(request["NextToken"])
