@@ -243,11 +243,11 @@ class TuningJob:
         mine = [one["TrainingJobName"] for one in document[TRIALS] if one["_definition"] == index]
         number = len(document["_parents"]) + mine.index(trial["TrainingJobName"])
         new = [(step, values[step - 1]) for step in range(judged + 1, len(values) + 1)]
-        stop, rungs = self._tools.searcher.judge(problem, number, new)
+        last, rungs = self._tools.searcher.judge(problem, number, new)
         self._mark(trial["TrainingJobName"], _judged=len(values), _rungs=rungs)
-        if not stop:
+        if last is None:
             return None
-        return "max-resource" if len(values) >= problem.max_resource else "hyperband"
+        return "max-resource" if last >= problem.max_resource else "hyperband"
 
     def _mark(self, name: str, **notes: object) -> None:
         def change(document: Document) -> None:

@@ -6,6 +6,7 @@ goes on as if nothing had happened, and the same seed and results give the same 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import statistics
@@ -18,7 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 from kennel.emulator.tuning_problem import GP, Problem, Trial
 from kennel.emulator.tuning_space import CATEGORICAL, INTEGER, LOG, REVERSE_LOG, Parameter
 
-REDUCTION = 3  # of Hyperband: one of three goes on
+# Hyperband is asynchronous successive halving here, which is Hyperband's most eager bracket: with all its brackets it
+# needed twice as many epochs for the same value (docs/log.md). MinResource says when a trial can end first.
+REDUCTION = 3  # one of three goes on
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING}
 _NEW_TRIES = 50  # to find a combination that has not been tried, where there are finitely many
 
@@ -37,8 +40,8 @@ def suggest(problem: Problem) -> dict[str, str]:
     return found
 
 
-def judge(problem: Problem, number: int, values: Sequence[tuple[int, float]]) -> tuple[bool, dict[str, float]]:
-    """Whether Hyperband ends a running trial, and its notes on it.
+def judge(problem: Problem, number: int, values: Sequence[tuple[int, float]]) -> tuple[int | None, dict[str, float]]:
+    """The epoch with which Hyperband ends a running trial, or None, and its notes on it.
 
     Args:
         problem: its trials include the one that is judged.
@@ -47,11 +50,11 @@ def judge(problem: Problem, number: int, values: Sequence[tuple[int, float]]) ->
     """
     study = _study(problem, "judge")
     for step, value in values:
-        trial = study.get_trials(deepcopy=True)[number]
+        trial = copy.deepcopy(study.get_trials(deepcopy=False)[number])
         trial.intermediate_values = {step: value}
         if step >= problem.max_resource or study.pruner.prune(study, trial):
-            return True, _rungs(study, number)
-    return False, _rungs(study, number)
+            return step, _rungs(study, number)
+    return None, _rungs(study, number)
 
 
 def _rungs(study: optuna.Study, number: int) -> dict[str, float]:
@@ -66,9 +69,8 @@ def _ask(problem: Problem, attempt: int) -> dict[str, str]:
 
 
 def _study(problem: Problem, salt: str, *, again: bool = False) -> optuna.Study:
-    pruner = optuna.pruners.HyperbandPruner(problem.min_resource, problem.max_resource, REDUCTION)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(problem.min_resource, REDUCTION)
     study = optuna.create_study(
-        study_name=f"tuning-{problem.seed}",  # Hyperband chooses a trial's bracket by it
         direction="maximize" if problem.maximize else "minimize",
         sampler=_sampler(problem, _seed(problem, salt), again=again),
         pruner=pruner if problem.strategy == "Hyperband" else optuna.pruners.NopPruner(),

@@ -56,16 +56,16 @@ class Searcher:
 
     def judge(
         self, problem: Problem, number: int, values: Sequence[tuple[int, float]]
-    ) -> tuple[bool, dict[str, float]]:
-        """Whether Hyperband ends a trial, and its notes.
+    ) -> tuple[int | None, dict[str, float]]:
+        """The epoch with which Hyperband ends a trial, or None, and its notes.
 
         Raises:
             SearchError: the program fails.
         """
-        stop, rungs = self._ask(
+        epoch, rungs = self._ask(
             {"do": "judge", "problem": dataclasses.asdict(problem), "number": number, "values": list(values)}
         )
-        return stop, rungs
+        return epoch, rungs
 
     def close(self) -> None:
         """End the program; the next question starts it again."""
