@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import botocore.waiter
+import pytest
 
 from tests.emulator.emulator_harness import REGION, Emulator
 from tests.emulator.tuning.tuning_harness import ended, request
@@ -110,3 +112,43 @@ def test_the_sagemaker_sdk_tunes(emulator: Emulator, tmp_path: Path) -> None:
     assert said["status"] == "Completed"
     assert said["best"].startswith("sdk-00")
     assert (said["trials"], said["listed"], said["left"]) == ("3", "['sdk']", "0")
+
+
+SDK3_PYTHON = "KENNEL_SDK3_PYTHON"
+SDK3 = """
+import sys
+from sagemaker.core.parameter import ContinuousParameter
+from sagemaker.train import ModelTrainer
+from sagemaker.train.configs import Compute, OutputDataConfig, StoppingCondition
+from sagemaker.train.tuner import HyperparameterTuner
+
+trainer = ModelTrainer(
+    training_image="bowl:1", role="arn:aws:iam::000000000000:role/kennel", base_job_name="v3",
+    compute=Compute(instance_type="ml.m5.large", instance_count=1, volume_size_in_gb=30),
+    output_data_config=OutputDataConfig(s3_output_path=sys.argv[1]),
+    stopping_condition=StoppingCondition(max_runtime_in_seconds=600), hyperparameters={"epochs": "2"},
+)
+tuner = HyperparameterTuner(
+    model_trainer=trainer, objective_metric_name="score", hyperparameter_ranges={"x": ContinuousParameter(-5, 10)},
+    metric_definitions=[{"Name": "score", "Regex": "score=([-0-9.]+);"}], max_jobs=3, max_parallel_jobs=2,
+    base_tuning_job_name="v3",
+)
+tuner.tune(inputs=None, wait=True)
+print("status", tuner.describe().hyper_parameter_tuning_job_status)
+print("best", tuner.best_training_job())
+"""
+
+
+@pytest.mark.slow
+def test_the_hyperparameter_tuner_of_sdk_v3_tunes(emulator: Emulator, tmp_path: Path) -> None:
+    """It asks IAM about the role first, unless it is told not to."""
+    python = os.environ.get(SDK3_PYTHON)
+    if not python:
+        pytest.skip(f"{SDK3_PYTHON} is not set: it names a Python with the package sagemaker-train (docs/tuning.md)")
+    environ = {**emulator.environ(), "HOME": str(tmp_path), "SAGEMAKER_VALIDATE_ROLE": "false"}
+    command = [python, "-c", SDK3, (tmp_path / "output").as_uri()]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    assert said["status"] == "Completed"
+    assert said["best"].startswith("v3-")

@@ -16,7 +16,7 @@ from kennel.emulator import coverage
 from kennel.emulator.errors import ResourceInUse, ResourceLimitExceeded, ValidationException
 from kennel.emulator.log_files import WARNING_LOGS
 from kennel.emulator.operations.context import Context, Request
-from kennel.emulator.operations.listing import Listing
+from kennel.emulator.operations.listing import Listing, page_of
 from kennel.emulator.operations.resources import create, describe, missing, remove
 from kennel.emulator.operations.training_jobs import training_problems
 from kennel.emulator.store import Document, MissingError
@@ -35,10 +35,10 @@ _SUMMARY = (
 _LISTING = Listing(
     KIND, "HyperParameterTuningJobName", _SUMMARY, status=_STATUS, descending=False, sort_by="Name"
 )  # fmt: skip
-_TRIALS = Listing(
-    "training-job", "TrainingJobName", status="TrainingJobStatus", descending=False, sort_by="Name",
-    sort_keys={"FinalObjectiveMetricValue": "_value"},
-)  # fmt: skip
+_TRIAL_ORDERS = {  # SortBy's values
+    "Name": "TrainingJobName", "CreationTime": "CreationTime", "Status": "TrainingJobStatus",
+    "FinalObjectiveMetricValue": "_value",
+}  # fmt: skip
 
 
 def create_hyper_parameter_tuning_job(context: Context, request: Request) -> Document:
@@ -119,10 +119,11 @@ def list_hyper_parameter_tuning_jobs(context: Context, request: Request) -> Docu
 def list_training_jobs_for_hyper_parameter_tuning_job(context: Context, request: Request) -> Document:
     """ListTrainingJobsForHyperParameterTuningJob; sorted by the objective, those without one are left out."""
     trials = describe(context, KIND, request["HyperParameterTuningJobName"])[TRIALS]
+    member = _TRIAL_ORDERS[request.get("SortBy", "Name")]
     shown = [{**trial, "_value": _objective(trial)} for trial in trials]
-    if request.get("SortBy") == "FinalObjectiveMetricValue":
-        shown = [trial for trial in shown if trial["_value"] is not None]
-    page = _TRIALS.page_of(shown, request)
+    wanted = request.get("StatusEquals")
+    shown = [one for one in shown if wanted in (None, one["TrainingJobStatus"]) and one[member] is not None]
+    page = page_of(shown, request, member, "TrainingJobName")
     return {"TrainingJobSummaries": page["Items"], "NextToken": page["NextToken"]}
 
 
