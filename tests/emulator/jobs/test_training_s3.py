@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
+from kennel.emulator.runners.namespaces import possible
 from tests.emulator.jobs.conftest import Platform, both, channel, unpack
 from tests.servers import moto_server, variables
 
@@ -71,7 +73,7 @@ def test_fast_file_mode_cannot_be_written(platform: Platform, s3: Any) -> None:
     )
     assert platform.lines()[0] == "x"
     assert "fast/new" not in keys(s3, "fast/")
-    if platform.runner.name == "docker":
+    if platform.runner.name == "docker" or possible():
         assert platform.lines()[1] == "Read-only file system"
 
 
@@ -141,6 +143,23 @@ def test_shards_of_s3_objects_part_them_among_the_hosts(platform: Platform, s3: 
     )
     assert platform.lines(host="algo-1") == ["['0', '2']"]
     assert platform.lines(host="algo-2") == ["['1', '3']"]
+
+
+def test_a_manifest_names_objects_and_folders_of_s3_and_nothing_that_only_begins_alike(
+    platform: Platform, s3: Any
+) -> None:
+    put(
+        s3,
+        **{"listed__a": "A", "listed__a.old": "old", "listed__b__1": "1", "listed__b__c__2": "2", "listed__bb": "no"},
+    )
+    manifest = json.dumps([{"prefix": f"s3://{BUCKET}/listed/"}, "a", "b"])
+    put(s3, list__m=manifest, list__wrong=json.dumps([{"prefix": f"s3://{BUCKET}/listed/"}, "aa"]))
+    source = {"S3DataType": "ManifestFile"}
+    program = "d = base / 'input/data/c'; print(sorted(str(p.relative_to(d)) for p in d.rglob('*') if p.is_file()))"
+    platform.complete(program, InputDataConfig=[channel("c", f"s3://{BUCKET}/list/m", source=source)])
+    assert platform.lines() == ["['a', 'b/1', 'b/c/2']"]
+    wrong = platform.run("", "wrong", InputDataConfig=[channel("c", f"s3://{BUCKET}/list/wrong", source=source)])
+    assert "names 'aa', but there is no" in wrong["FailureReason"]
 
 
 def test_a_prefix_without_objects_fails_the_job(platform: Platform, s3: Any) -> None:  # noqa: ARG001 - must run

@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.emulator.emulator_harness import Emulator, running
 from tests.emulator.transform.transform_harness import job_request, make_model, run, write_images
-from tests.servers import moto_server
+from tests.servers import S3_KEYS, bucket_client, moto_server
 
 BUCKET = "kennel-test"
-KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +24,14 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def s3(endpoint: str) -> Iterator[Any]:
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",  # noqa: S106 - moto's
-    )
-    client.create_bucket(Bucket=BUCKET)
-    yield client
-    client.close()
+    with bucket_client(endpoint, BUCKET) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
 def emulator(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     folder = tmp_path_factory.mktemp("s3")
-    with running(write_images(folder / "home"), variables={**KEYS, "AWS_ENDPOINT_URL_S3": endpoint}) as server:
+    with running(write_images(folder / "home"), variables={**S3_KEYS, "AWS_ENDPOINT_URL_S3": endpoint}) as server:
         make_model(server, folder / "model")
         yield server
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from kennel.emulator import coverage
+from kennel.emulator.deployments import MULTI_MODEL
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
@@ -65,10 +66,12 @@ def _container_problems(container: Document) -> list[str]:
         problems.append("Image must not be null; name the image that serves the model")
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         problems.append("ModelDataUrl and ModelDataSource exclude each other; send one")
-    if container.get("Mode") == "MultiModel" and "ModelDataUrl" not in container and "ModelDataSource" not in container:
-        problems.append("Mode is MultiModel; ModelDataUrl must be the prefix under which the models are")
+    if container.get("Mode") == MULTI_MODEL and "ModelDataUrl" not in container:
+        problems.append("Mode is MultiModel; ModelDataUrl must be the prefix under which the models' archives are")
+    if container.get("Mode") == MULTI_MODEL and "ModelDataSource" in container:
+        problems.append("a model whose Mode is MultiModel takes no ModelDataSource; send ModelDataUrl")
     url = container.get("ModelDataUrl", "")
-    if url and container.get("Mode") != "MultiModel" and not url.endswith(".tar.gz"):
+    if url and container.get("Mode") != MULTI_MODEL and not url.endswith(".tar.gz"):
         problems.append(f"ModelDataUrl '{url}' must end in .tar.gz; for a folder send ModelDataSource")
     if url.startswith("file://") and not Path(unquote(urlsplit(url).path)).exists():
         problems.append(f"Could not find model data at {url}; train first, or correct the path")

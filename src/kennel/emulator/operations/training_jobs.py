@@ -16,6 +16,7 @@ import copy
 
 from kennel.classifier.contract import BASE_DIR
 from kennel.emulator import coverage
+from kennel.emulator.channels import channel_notes, read_channels
 from kennel.emulator.errors import ResourceInUse, ValidationException
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
@@ -35,6 +36,7 @@ def create_training_job(context: Context, request: Request) -> Document:
     name = request["TrainingJobName"]
     problems = training_problems(request)
     warnings = coverage.accept("CreateTrainingJob", request, problems or context.jobs.refusals(request))
+    warnings += channel_notes(read_channels(request))
     document = training_document(request, context.arn(KIND, name), context.clock())
     created = create(context, KIND, name, document, warnings)
     context.jobs.start(name)

@@ -13,6 +13,7 @@ import copy
 import secrets
 
 from kennel.emulator import coverage
+from kennel.emulator.channels import channel_notes, read_channels
 from kennel.emulator.errors import ResourceInUse, ResourceLimitExceeded, ValidationException
 from kennel.emulator.log_files import WARNING_LOGS
 from kennel.emulator.operations.context import Context, Request
@@ -49,6 +50,7 @@ def create_hyper_parameter_tuning_job(context: Context, request: Request) -> Doc
     if not problems:
         problems = [*warm_start_problems(request, parents), *_trial_problems(context, request)]
     warnings = coverage.accept("CreateHyperParameterTuningJob", request, list(dict.fromkeys(problems)))
+    warnings += _channel_notes(request)
     too_much = quota_problem(request)
     if too_much:
         raise ResourceLimitExceeded(too_much)
@@ -99,6 +101,11 @@ def _trial_problems(context: Context, request: Request) -> list[str]:
         sample = training_request(request, definition, "trial", {})
         found += training_problems(sample) or context.jobs.refusals(sample)
     return found
+
+
+def _channel_notes(request: Request) -> list[str]:
+    samples = [training_request(request, definition, "trial", {}) for definition in definitions_of(request)]
+    return list(dict.fromkeys(note for sample in samples for note in channel_notes(read_channels(sample))))
 
 
 def describe_hyper_parameter_tuning_job(context: Context, request: Request) -> Document:
