@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
         "--engines", nargs="+", choices=(GP, TPE), default=[TPE, GP] if choose_engine()[0] == GP else [TPE]
     )
     parser.add_argument("--trials", type=int, default=20, help="of the jobs through the API")
-    parser.add_argument("--base", help="an image with python3, on which the docker runner is measured, too")
+    parser.add_argument("--base", help="an image with python3.11, on which the docker runner is measured, too")
     options = parser.parse_args(arguments)
     for name, value in machine.describe().items():
         print(f"{name}: {value}")

@@ -49,7 +49,7 @@ class Server:
         home.mkdir(parents=True)
         (home / "images.json").write_text(json.dumps({_IMAGE: [sys.executable, "-u", "-c", _PROGRAM]}))
         if self._runner == "docker":
-            lines = f"FROM {self._base}\nENTRYPOINT {json.dumps(['python3', '-u', '-c', _PROGRAM])}\n"
+            lines = f"FROM {self._base}\nENTRYPOINT {json.dumps(['python3.11', '-u', '-c', _PROGRAM])}\n"
             subprocess.run(["docker", "build", "--quiet", "--tag", _IMAGE, "-"], input=lines, text=True, check=True,
                            stdout=subprocess.DEVNULL)  # fmt: skip
         command = [sys.executable, "-m", "kennel.emulator", "serve", "--home", str(home), "--runner", self._runner]
