@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from smdebug.profiler.analysis.utils.profiler_data_to_pandas import PandasFrame
 
 from kennel.classifier.metrics import METRICS, metric_definitions
 from kennel.emulator.channels import read_channels
@@ -53,8 +54,29 @@ def test_the_trainer_leaves_an_artifact_and_all_its_metrics(platform: Platform, 
     with tarfile.open(platform.output_dir() / "model.tar.gz") as tar:
         assert {"meta.json", "model.safetensors"} <= set(tar.getnames())
     with tarfile.open(platform.output_dir() / "output.tar.gz") as tar:
-        assert {"metrics.jsonl", "test_summary.json"} <= set(tar.getnames())
+        names = tar.getnames()
+    assert {"metrics.jsonl", "test_summary.json"} <= set(names)
+    # A request without any Debugger field: what the profiler saw is in the archive.
+    for part in ("run/", "system/incremental/", "framework/pevents/"):
+        assert any(name.startswith(f"profiler/{part}") for name in names), part
     assert {one["MetricName"] for one in document["FinalMetricDataList"]} == set(METRICS)
+
+
+def test_with_a_profiler_config_the_platform_samples_and_the_trainer_writes_spans(
+    platform: Platform, members: dict[str, Any]
+) -> None:
+    parameters = {"DetailedProfilingConfig": '{"StartStep": 1, "NumSteps": 1, }', "LocalPath": "/opt/ml/output/spans"}
+    config = {"S3OutputPath": platform.output, "ProfilingParameters": parameters}
+    members["HyperParameters"] = SMALL | {"debugger": "off", "train_layers": "all"}
+    run(platform, **members, ProfilerConfig=config)
+    profile = platform.folder / "output/job/profiler-output"
+    frame = PandasFrame(str(profile))
+    assert set(frame.get_all_system_metrics()["nodeID"]) == {"algo-1"}
+    metrics = frame.get_all_framework_metrics()
+    assert set(metrics[metrics["process"] == "Step:ModeKeys.TRAIN"]["step"]) == set(range(8))  # 16 images, 4 a step
+    assert list(profile.rglob("000000001/*_operators.json"))
+    with tarfile.open(platform.output_dir() / "output.tar.gz") as tar:
+        assert not [name for name in tar.getnames() if name.startswith("profiler")]  # nothing is written twice
 
 
 @pytest.mark.slow

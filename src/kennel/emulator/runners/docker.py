@@ -209,6 +209,14 @@ class DockerRunner:
                 found[handle] = Usage(*(float(percent.removesuffix("%")) for percent in percents))
         return found
 
+    def program(self, handle: str) -> int | None:
+        """What the engine says, if a process of this machine is in that container: the engine may be on another one."""
+        try:
+            pid = int(inspect(handle)["State"]["Pid"])
+            return pid if handle in Path(f"/proc/{pid}/cgroup").read_text() else None
+        except (MissingContainerError, OSError):
+            return None
+
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """All containers of this home with the label."""
         wanted = f"--filter=label={label}" + (f"={value}" if value is not None else "")
