@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from kennel.classifier.contract import ContainerPaths
+from kennel.classifier.diagnostics import Diagnostics
 
 _LOG = logging.getLogger(__name__)
 _LOSSES_PER_EPOCH = 20
@@ -87,8 +88,10 @@ def attach(
     to_numpy = hook._make_numpy_array  # numpy has no bfloat16, which mixed precision gives the activations
     hook._make_numpy_array = lambda value: to_numpy(value.float() if _is_bfloat16(value) else value)
     hook.register_module(model)
+    diagnostics = Diagnostics(hook, model)
     for loss in losses:
         hook.register_loss(loss)
+    diagnostics.register_losses(losses)
     source = config_file.name if config_file.exists() else "Kennel's default"
     _LOG.info("Debugger: smdebug hook by %s, tensors in %s", source, hook.out_dir)
     return Debugger(hook, Path(hook.out_dir))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kennel.classifier import debugging, features, report
+from kennel.classifier import debugging, features, report, watching
 from kennel.classifier.artifact import Meta, save_artifact
 from kennel.classifier.channels import Channels, Epochs, check_batch, load_channels, load_data, plan_epochs
 from kennel.classifier.checkpoints import CheckpointFolder
@@ -78,7 +78,7 @@ def leave(job: Job, model: nn.Module, channels: Channels, history: History, epoc
     save_probes(job.paths.model_dir, choose_probes(predictor, channels.validation))
     which = f"epoch {history.best_epoch} of {len(history.rows)}" if history.rows else "the last step, not validated"
     _LOG.info("Artifact: weights of %s, in %s", which, job.paths.model_dir)
-    if history.stopped:
+    if history.stopped and not job.stop.by_rule:
         return  # the platform waits 120 seconds and no longer; reports come with the resumed run
     judged = ("test", channels.test) if channels.test else ("validation", channels.validation)
     report.write(job.paths, history.rows, *judged, batch_size=job.evaluation_batch, workers=job.workers)
@@ -131,8 +131,9 @@ def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epoc
     steps = len(data.training)
     choice = config.debugger if world.is_first else "off"  # one worker writes
     debugger = debugging.attach(trained, losses, job.paths, choice=choice, steps_per_epoch=steps)
-    history = trainer.fit(debugger)
-    debugger.close()
+    with watching.beside(debugger.folder, config, job.paths.findings_file):
+        history = trainer.fit(debugger)
+        debugger.close()
     return history, epochs
 
 
