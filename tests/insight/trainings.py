@@ -43,7 +43,7 @@ def train(
     *,
     lr: float = 0.02,
     optimizer: type[torch.optim.Optimizer] = torch.optim.SGD,
-    epochs: int = EPOCHS,
+    epochs: int = 0,
     validation: Callable[[torch.Generator], Batch] | None = None,
     before_step: Callable[[int], None] = lambda _: None,
 ) -> None:
@@ -52,7 +52,7 @@ def train(
     debugger = debugging.attach(model, losses, ContainerPaths(base), choice="auto", steps_per_epoch=STEPS)
     updates = optimizer(model.parameters(), lr=lr)
     generator = torch.Generator().manual_seed(0)
-    for epoch in range(epochs):
+    for epoch in range(epochs or EPOCHS):
         debugger.train_mode()
         model.train()
         for step in range(STEPS):

@@ -45,7 +45,7 @@ def test_the_trainer_leaves_an_artifact_and_all_its_metrics(platform: Platform, 
     with tarfile.open(platform.output_dir() / "model.tar.gz") as tar:
         assert {"meta.json", "model.safetensors"} <= set(tar.getnames())
     with tarfile.open(platform.output_dir() / "output.tar.gz") as tar:
-        assert {"metrics.jsonl", "test_summary.json"} <= set(tar.getnames())
+        assert {"metrics.jsonl", "test_summary.json", "findings.json"} <= set(tar.getnames())
     assert {one["MetricName"] for one in document["FinalMetricDataList"]} == set(METRICS)
 
 
