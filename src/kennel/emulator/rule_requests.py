@@ -54,8 +54,11 @@ class RuleRequest:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """RuleParameters."""
-        return dict(self.config.get("RuleParameters") or {})
+        """RuleParameters; the SDK numbers the other trials, of which a rule here has one."""
+        given = dict(self.config.get("RuleParameters") or {})
+        if "other_trial_0" in given:
+            given["other_trial"] = given.pop("other_trial_0")
+        return given
 
     @property
     def rule(self) -> str:

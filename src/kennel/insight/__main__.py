@@ -12,6 +12,7 @@ from kennel.insight.errors import InsightError
 COMMANDS = {  # a module of `kennel.insight.commands` each, with configure(parser), run(arguments, say) and EXAMPLE
     "rules": "judge a run by debugger rules",
     "watch": "judge a training from beside it, as the trainer asks for",
+    "catalogue": "print the tables of debugger rules as Markdown",
 }
 
 

@@ -105,9 +105,14 @@ def _form(default: Any) -> str:
     return "a number" if default is None or isinstance(default, int | float) else "text"
 
 
+def _shown(default: Any) -> str:
+    is_list = isinstance(default, tuple) and isinstance(default[0], str)
+    return ", ".join(default) if is_list else str(default)
+
+
 def described(kind: type[Any]) -> Iterator[tuple[str, str, str, str]]:
     """Name, default, the developer guide's default, and meaning of each parameter, as documentation shows them."""
     for one in fields(kind):
-        default = "none" if one.default in (None, (), "") else str(one.default)
+        default = "none" if one.default in (None, (), "") else _shown(one.default)
         documented = "not AWS's" if one.metadata["own"] else one.metadata["documented"] or default
         yield one.name, default, documented, one.metadata["about"]

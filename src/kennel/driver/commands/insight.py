@@ -61,7 +61,8 @@ def insight(words: Sequence[str]) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise DriverError(f"kennel.insight ended with {done.returncode}: {last.removeprefix('error: ')}")
+        known, separator, said = last.partition("error: ")
+        raise DriverError(said if separator and not known else f"kennel.insight ended with {done.returncode}: {last}")
     return json.loads(done.stdout)
 
 

@@ -20,8 +20,8 @@ class _Parameters:
     category_no: int = parameter(0, "number of classes; 0: the highest that is seen", documented="the larger of both")
     labels: str = parameter("labels", "name of the labels")
     predictions: str = parameter("predictions", "name of the predictions")
-    labels_collection: str = parameter("labels", "the collection of the labels")
-    predictions_collection: str = parameter("predictions", "the collection of the predictions")
+    labels_collection: str = parameter("labels", "accepted; the name decides")
+    predictions_collection: str = parameter("predictions", "accepted; the name decides")
     min_diag: float = parameter(0.9, "smallest share of a predicted class that is right")
     max_off_diag: float = parameter(0.1, "largest share of a predicted class that is one other class")
 
