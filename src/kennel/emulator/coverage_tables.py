@@ -16,6 +16,7 @@ _NO_EXPERIMENTS = "experiments and MLflow are not emulated; the job runs without
 _NO_HUB = "hubs and their licences need AWS; send an S3 or file:// URI of your own"
 _ONE_MACHINE = "everything runs on this machine"
 _RULES_ARE_PROCESSES = "a rule is a process of this machine, beside the job; only its S3 output counts"
+_NO_SNS = "there are no topics here; look at OutputLocation and FailureLocation"
 _NO_REGISTRY_AUTH = "docker's own login is used"
 
 _TRAINING: Table = {
@@ -88,10 +89,10 @@ def _container(prefix: str) -> dict[str, dict[str, str]]:
     return {
         "honoured": {
             f"{prefix}.Image {prefix}.Mode {prefix}.ModelDataUrl {prefix}.Environment": "",
+            f"{prefix}.MultiModelConfig.ModelCacheSetting": "",
             f"{source}.S3Uri {source}.S3DataType {source}.CompressionType": "",
         },
         "recorded": {
-            f"{prefix}.MultiModelConfig.ModelCacheSetting": "endpoints of several models are not emulated",
             f"{prefix}.ContainerHostname": "a model has one container here, which nothing calls by name",
             f"{prefix}.ImageConfig.*": _NO_REGISTRY_AUTH,
             f"{source}.ModelAccessConfig.*": "no licence is asked for here",
@@ -116,11 +117,10 @@ _MODEL = _joined(
     _container("PrimaryContainer"),
     _container("Containers"),
     {
-        "honoured": {"ModelName Containers Tags Tags.Key Tags.Value": ""},
+        "honoured": {"ModelName Containers EnableNetworkIsolation Tags Tags.Key Tags.Value": ""},
         "recorded": {
             "ExecutionRoleArn": _NO_IAM,
             "VpcConfig.*": _NO_VPC,
-            "EnableNetworkIsolation": "only the docker runner cuts a container off the network; a process is not",
             "InferenceExecutionConfig.*": "a model has one container here, which is called directly",
         },
     },
@@ -128,7 +128,7 @@ _MODEL = _joined(
 
 _ENDPOINT_CONFIG: Table = {
     "honoured": {
-        "EndpointConfigName ProductionVariants Tags Tags.Key Tags.Value": "",
+        "EndpointConfigName ProductionVariants EnableNetworkIsolation Tags Tags.Key Tags.Value": "",
         "ProductionVariants.VariantName ProductionVariants.ModelName ProductionVariants.InitialInstanceCount": "",
         "ProductionVariants.InitialVariantWeight ProductionVariants.ServerlessConfig.MaxConcurrency": "",
         "ProductionVariants.ContainerStartupHealthCheckTimeoutInSeconds": "",
@@ -138,6 +138,8 @@ _ENDPOINT_CONFIG: Table = {
         "DataCaptureConfig.CaptureOptions.CaptureMode": "",
         "DataCaptureConfig.CaptureContentTypeHeader.CsvContentTypes": "",
         "DataCaptureConfig.CaptureContentTypeHeader.JsonContentTypes": "",
+        "AsyncInferenceConfig.ClientConfig.MaxConcurrentInvocationsPerInstance": "",
+        "AsyncInferenceConfig.OutputConfig.S3OutputPath AsyncInferenceConfig.OutputConfig.S3FailurePath": "",
     },
     "recorded": {
         "ProductionVariants.InstanceType": "a container has all cores and the memory of this machine",
@@ -150,15 +152,16 @@ _ENDPOINT_CONFIG: Table = {
         "ProductionVariants.EnableSSMAccess": "enter with docker exec instead of SSM",
         "ProductionVariants.ManagedInstanceScaling.*": "instances are as many as InitialInstanceCount, or as updated",
         "ProductionVariants.RoutingConfig.PrefixAwareRoutingConfig.*": "requests go to the least busy, or at random",
-        "DataCaptureConfig.KmsKeyId KmsKeyId": _NO_KMS,
+        "DataCaptureConfig.KmsKeyId AsyncInferenceConfig.OutputConfig.KmsKeyId KmsKeyId": _NO_KMS,
+        "AsyncInferenceConfig.OutputConfig.NotificationConfig.SuccessTopic": _NO_SNS,
+        "AsyncInferenceConfig.OutputConfig.NotificationConfig.ErrorTopic": _NO_SNS,
+        "AsyncInferenceConfig.OutputConfig.NotificationConfig.IncludeInferenceResponseIn": _NO_SNS,
         "ExecutionRoleArn": _NO_IAM,
         "VpcConfig.*": _NO_VPC,
-        "EnableNetworkIsolation": "only the docker runner cuts a container off the network; a process is not",
         "MetricsConfig.*": "no metrics of endpoints are published; ask the containers",
         "CrossRegionTrafficConfig.*": "there is one region here",
     },
     "refused": {
-        "AsyncInferenceConfig.*": "asynchronous endpoints are not emulated; leave it out, or use a transform job",
         "ProductionVariants.InstancePools ProductionVariants.InstancePools.*": "send InstanceType and ModelName",
         "ProductionVariants.AcceleratorType": "Elastic Inference has ended; leave it out",
         "ProductionVariants.AcceleratorPartitionLayouts ProductionVariants.AcceleratorPartitionLayouts.*": (
@@ -188,6 +191,35 @@ _ENDPOINT_UPDATE: Table = {
     "recorded": {**_DEPLOYMENT, "RetainDeploymentConfig": "deployments have one form here"},
 }
 
+_ENDPOINT_WEIGHTS: Table = {
+    "honoured": {
+        "EndpointName DesiredWeightsAndCapacities DesiredWeightsAndCapacities.VariantName": "",
+        "DesiredWeightsAndCapacities.DesiredWeight DesiredWeightsAndCapacities.DesiredInstanceCount": "",
+    },
+    "recorded": {},
+    "refused": {
+        "DesiredWeightsAndCapacities.ServerlessUpdateConfig.*": "containers stay started here; update the endpoint",
+    },
+}
+_INVOCATION: Table = {
+    "honoured": {
+        "EndpointName Body ContentType Accept CustomAttributes TargetModel TargetVariant InferenceId": "",
+    },
+    "recorded": {"PrefixAwareId": "requests go to the least busy instance, or to each in turn"},
+    "refused": {
+        "TargetContainerHostname": "a model has one container here; leave it out",
+        "InferenceComponentName": "there are no inference components here; leave it out",
+        "SessionId": "there are no stateful sessions here; leave it out",
+        "EnableExplanations": "Clarify is not emulated; leave it out",
+    },
+}
+_ASYNC_INVOCATION: Table = {
+    "honoured": {
+        "EndpointName Body InputLocation ContentType Accept CustomAttributes InferenceId": "",
+        "RequestTTLSeconds InvocationTimeoutSeconds S3OutputPathExtension Filename": "",
+    },
+}
+
 _TRANSFORM: Table = {
     "honoured": {
         "TransformJobName ModelName Environment Tags Tags.Key Tags.Value": "",
@@ -197,6 +229,7 @@ _TRANSFORM: Table = {
         "TransformInput.ContentType TransformInput.CompressionType TransformInput.SplitType": "",
         "TransformOutput.S3OutputPath TransformOutput.Accept TransformOutput.AssembleWith": "",
         "TransformResources.InstanceCount": "",
+        "DataProcessing.InputFilter DataProcessing.OutputFilter DataProcessing.JoinSource": "",
     },
     "recorded": {
         "TransformOutput.KmsKeyId TransformResources.VolumeKmsKeyId": _NO_KMS,
@@ -206,9 +239,90 @@ _TRANSFORM: Table = {
     },
     "refused": {
         "DataCaptureConfig.*": "a transform's inputs and outputs are files already; leave it out",
-        "DataProcessing.*": "filter and join the files before and after; leave it out",
     },
 }
+
+_CONFIG = "HyperParameterTuningJobConfig"
+_RANGES = " ".join(
+    path
+    for kind in ("Integer", "Continuous")
+    for path in [f"{kind}ParameterRanges"]
+    + [f"{kind}ParameterRanges.{member}" for member in ("Name", "MinValue", "MaxValue", "ScalingType")]
+) + (
+    " CategoricalParameterRanges CategoricalParameterRanges.Name CategoricalParameterRanges.Values"
+    " AutoParameters AutoParameters.Name AutoParameters.ValueHint"
+)
+
+
+_NOT_OF_A_TRIAL = (  # the members of a training job that no training job definition has
+    "TrainingJobName", "HyperParameters", "Tags", "Debug", "Profiler", "TensorBoard", "Experiment", "Mlflow",
+    "RemoteDebug", "InfraCheck", "SessionChaining", "Serverless", "ModelPackage", "AlgorithmSpecification.Container",
+    "AlgorithmSpecification.EnableSageMaker", "AlgorithmSpecification.TrainingImageConfig",
+)  # fmt: skip
+
+
+def _below(prefix: str, paths: str) -> str:
+    return " ".join(f"{prefix}.{path}" for path in paths.split())
+
+
+def _trial_definition(prefix: str) -> Table:
+    """What a training job definition has of a training job is treated alike."""
+    table: dict[str, dict[str, str]] = {}
+    for treatment, groups in _TRAINING.items():
+        table[treatment] = {}
+        for paths, reason in groups.items():
+            kept = [path for path in paths.split() if not path.startswith(_NOT_OF_A_TRIAL)]
+            if kept:
+                table[treatment][_below(prefix, " ".join(kept))] = reason
+    return table
+
+
+def _tuned_definition(prefix: str) -> Table:
+    flexible = f"{prefix}.HyperParameterTuningResourceConfig"
+    return _joined(
+        _trial_definition(prefix),
+        {
+            "honoured": {
+                _below(
+                    prefix, "DefinitionName StaticHyperParameters TuningObjective.Type TuningObjective.MetricName"
+                ): "",
+                _below(f"{prefix}.HyperParameterRanges", _RANGES): "",
+                _below(flexible, "InstanceCount InstanceConfigs InstanceConfigs.InstanceCount AllocationStrategy"): "",
+            },
+            "recorded": {
+                _below(flexible, "InstanceType InstanceConfigs.InstanceType"): (
+                    "a job has all cores and the memory of this machine; of several configurations the first is used"
+                ),
+                _below(flexible, "VolumeSizeInGB InstanceConfigs.VolumeSizeInGB"): "a job has the disk of this machine",
+                f"{flexible}.VolumeKmsKeyId": _NO_KMS,
+            },
+        },
+    )
+
+
+_TUNING = _joined(
+    {
+        "honoured": {
+            "HyperParameterTuningJobName Tags Tags.Key Tags.Value TrainingJobDefinitions Autotune.Mode": "",
+            _below(_CONFIG, "Strategy TrainingJobEarlyStoppingType RandomSeed"): "",
+            _below(f"{_CONFIG}.StrategyConfig.HyperbandStrategyConfig", "MinResource MaxResource"): "",
+            _below(f"{_CONFIG}.HyperParameterTuningJobObjective", "Type MetricName"): "",
+            _below(
+                f"{_CONFIG}.ResourceLimits", "MaxNumberOfTrainingJobs MaxParallelTrainingJobs MaxRuntimeInSeconds"
+            ): "",
+            _below(f"{_CONFIG}.ParameterRanges", _RANGES): "",
+            _below(
+                f"{_CONFIG}.TuningJobCompletionCriteria",
+                "TargetObjectiveMetricValue BestObjectiveNotImproving.MaxNumberOfTrainingJobsNotImproving "
+                "ConvergenceDetected.CompleteOnConvergence",
+            ): "",
+            "WarmStartConfig.WarmStartType WarmStartConfig.ParentHyperParameterTuningJobs": "",
+            "WarmStartConfig.ParentHyperParameterTuningJobs.HyperParameterTuningJobName": "",
+        },
+    },
+    _tuned_definition("TrainingJobDefinition"),
+    _tuned_definition("TrainingJobDefinitions"),
+)
 
 TABLES: Mapping[str, Table] = {
     "CreateTrainingJob": _TRAINING,
@@ -216,5 +330,9 @@ TABLES: Mapping[str, Table] = {
     "CreateEndpointConfig": _ENDPOINT_CONFIG,
     "CreateEndpoint": _ENDPOINT,
     "UpdateEndpoint": _ENDPOINT_UPDATE,
+    "UpdateEndpointWeightsAndCapacities": _ENDPOINT_WEIGHTS,
+    "InvokeEndpoint": _INVOCATION,
+    "InvokeEndpointAsync": _ASYNC_INVOCATION,
     "CreateTransformJob": _TRANSFORM,
+    "CreateHyperParameterTuningJob": _TUNING,
 }
