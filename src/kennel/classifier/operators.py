@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -37,14 +38,16 @@ class Operators:
         self._done = False
 
     def begin_step(self, number: int) -> None:
-        """Start or stop, by the number of the step that begins."""
-        if self._done:
+        """Start the window if this is its first step."""
+        if self._done or self._profile is not None:
             return
-        if self._profile is None:
-            if number >= self._window.first_step and time.time() >= self._window.not_before_s:
-                self._start(number)
-        elif number >= self._first_step + self._window.steps:
-            self.stop(number)
+        if number >= self._window.first_step and time.time() >= self._window.not_before_s:
+            self._start(number)
+
+    def end_step(self, number: int) -> None:
+        """End the window if this was its last step."""
+        if self._profile is not None and number + 1 >= self._first_step + self._window.steps:
+            self.stop(number + 1)
 
     def _start(self, number: int) -> None:
         os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # below that torch's profiler tells on stderr that it starts
@@ -55,7 +58,7 @@ class Operators:
         self._profile.start()
 
     def stop(self, number: int) -> None:
-        """The training steps are over, or the window is."""
+        """The window is over, or all steps are; `number` would be the next one's."""
         if self._profile is not None and not self._done:
             self._ended_ns = time.monotonic_ns()
             self._profile.stop()
@@ -78,7 +81,8 @@ class Operators:
             self._profile.export_chrome_trace(str(trace))
         except (OSError, RuntimeError) as error:  # kineto's own error for a file that it cannot write
             _LOG.warning("The operators of %d steps cannot be written to %s: %s", self._steps, folder, error)
-            trace.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                trace.unlink(missing_ok=True)
         self._profile = None
 
 

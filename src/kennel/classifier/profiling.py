@@ -138,7 +138,8 @@ class Profiler:
         self.training_steps += mode == TRAIN
         self._step = None
         if self._clock:
-            args["gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
+            # Not max_memory_allocated: that flattens and sorts all statistics first, every time.
+            args["gpu_memory_bytes"] = torch.cuda.memory_stats_as_nested_dict()["allocated_bytes"]["all"]["peak"]
             for name, begun_ns, ended_ns in self._clock.take():
                 self._timeline.add("GPU", begun_ns, ended_ns, self._about, name=name)
         self._timeline.add(mode, started_ns, time.monotonic_ns(), args)
@@ -148,6 +149,8 @@ class Profiler:
             self._timeline.add("Debugger", self._hooks.first_ns, end_ns, {**self._about, **parts})
             self._hooks.clear()
         self._about = {}
+        if self._operators and mode == TRAIN:
+            self._operators.end_step(int(args["step_num"]))
         self._timeline.flush_when_due()
 
     def hook(self, function: Callable[..., T], *, backward: bool = False) -> Callable[..., T]:

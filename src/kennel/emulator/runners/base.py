@@ -6,7 +6,7 @@ emulator: a handle is a string that can be stored, and after a restart the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,7 @@ from typing import Protocol
 GIBIBYTE = 1 << 30
 HOME_LABEL, JOB_LABEL, HOST_LABEL, ENDPOINT_LABEL = "kennel.home", "kennel.job", "kennel.host", "kennel.endpoint"
 TRANSFORM_LABEL = "kennel.transform"  # holds the name of a transform job
+SAMPLER_LABEL = "kennel.sampler"  # a process that samples the host that the label names
 FEEDER_LABEL = "kennel.feeder"  # a process that fills the pipes of the host that the label names
 
 
@@ -76,6 +77,14 @@ class Lost:
 State = Running | Exited | Lost
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What one run uses of this machine."""
+
+    cpu_percent: float  # 100 for each core
+    memory_percent: float  # of this machine's
+
+
 class Runner(Protocol):
     """Starts images and looks after what it started. All methods may be called from any thread."""
 
@@ -111,6 +120,16 @@ class Runner(Protocol):
             RunnerError: it does not run, or has no such port.
         """
 
+    def usage(self, handles: Sequence[str]) -> dict[str, Usage]:
+        """What those of them use that run, measured over about a second.
+
+        Raises:
+            RunnerError: the engine does not answer.
+        """
+
+    def program(self, handle: str) -> int | None:
+        """The process id of its first program, as this machine sees it; None where that is not running or not here."""
+
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """The label's value for each handle of this home, running or ended, that has the label (with that value)."""
 
@@ -123,6 +142,13 @@ class Runner(Protocol):
 
     def own(self, folder: Path, image: str) -> None:
         """Hand a folder that containers wrote into, as root, over to who runs the emulator."""
+
+    def multi_model_refusal(self, image: str) -> str | None:
+        """Why an image cannot serve several models, as a sentence; None when it can, or when nobody can know.
+
+        Raises:
+            RunnerError: the image cannot be had.
+        """
 
     def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:
         """Why this machine cannot run so many hosts or isolate them, as a sentence; None when it can."""

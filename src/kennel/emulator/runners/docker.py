@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ from kennel.emulator.runners.base import (
     RunnerError,
     Running,
     State,
+    Usage,
 )
 from kennel.emulator.runners.container_log import follow
-from kennel.emulator.runners.docker_command import MissingContainerError, docker, has_gpus, inspect
+from kennel.emulator.runners.docker_command import MissingContainerError, docker, has_gpus, image_labels, inspect
 
+MULTI_MODEL_LABEL = "com.amazonaws.sagemaker.capabilities.multi-models"
 _LOG_LABEL = "kennel.log"
 _INSPECT_S = 5.0  # how long a container counts as running because its log has not ended
 _LOG_END_S = 10.0
@@ -71,7 +73,7 @@ class DockerRunner:
     def _run(self, launch: Launch, name: str, *, again: bool = True) -> str:
         try:
             with _environment(launch.environ) as variables:
-                run = ["run", *self._options(launch, name), *variables, launch.image, *self._command(launch)]
+                run = ["run", *self._options(launch, name), *variables, _image(launch.image), *self._command(launch)]
                 return docker(*run, timeout_s=_PULL_S)
         except MissingContainerError as error:
             raise RunnerError(str(error)) from error
@@ -194,6 +196,27 @@ class DockerRunner:
             raise RunnerError(f"The container {handle[:12]} does not run, or is on no network; it has no port {port}.")
         return addresses[0], port
 
+    def usage(self, handles: Sequence[str]) -> dict[str, Usage]:
+        """`docker stats`, which asks for two readings."""
+        form = "{{.ID}}\t{{.CPUPerc}}\t{{.MemPerc}}"
+        try:
+            listing = docker("stats", "--no-stream", "--no-trunc", f"--format={form}", *handles)
+        except MissingContainerError:
+            return {}
+        found: dict[str, Usage] = {}
+        for handle, *percents in (line.split("\t") for line in listing.splitlines()):
+            with contextlib.suppress(ValueError):  # "--": it has ended
+                found[handle] = Usage(*(float(percent.removesuffix("%")) for percent in percents))
+        return found
+
+    def program(self, handle: str) -> int | None:
+        """What the engine says, if a process of this machine is in that container: the engine may be on another one."""
+        try:
+            pid = int(inspect(handle)["State"]["Pid"])
+            return pid if handle in Path(f"/proc/{pid}/cgroup").read_text() else None
+        except (MissingContainerError, OSError):
+            return None
+
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """All containers of this home with the label."""
         wanted = f"--filter=label={label}" + (f"={value}" if value is not None else "")
@@ -212,9 +235,15 @@ class DockerRunner:
             return
         owner = f"{self._owner[0]}:{self._owner[1]}"
         mount = _mount(Mount(folder, "/handover"))
-        docker(
-            "run", "--rm", "--network=none", "--user=0", "--entrypoint=chown", mount, image, "-R", owner, "/handover"
-        )
+        options = ["--rm", "--network=none", "--user=0", "--entrypoint=chown", mount]
+        docker("run", *options, _image(image), "-R", owner, "/handover")
+
+    def multi_model_refusal(self, image: str) -> str | None:
+        """The image must have SageMaker's label for it; it is pulled when it is not there."""
+        labels = image_labels(_image(image), pull_s=_PULL_S)
+        if labels.get(MULTI_MODEL_LABEL) == "true":
+            return None
+        return f"The image '{image}' cannot serve several models: it lacks the label {MULTI_MODEL_LABEL}=true."
 
     def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:  # noqa: ARG002 - docker can do all of it
         """None: containers have names and can be isolated."""
@@ -226,6 +255,13 @@ def _remove_network(name: str) -> None:
         docker("network", "rm", name)
     except (RunnerError, MissingContainerError):
         return  # another container is still in it; its removal ends the network
+
+
+def _image(name: str) -> str:
+    """A request's image, which must not become an option: --volume=/:/machine would mount what no URI names."""
+    if name.startswith("-"):
+        raise RunnerError(f"'{name}' is no image's name: it begins with a hyphen. Correct the request.")
+    return name
 
 
 def _mount(mount: Mount) -> str:
