@@ -133,6 +133,11 @@ class ContainerPaths:
         return self.base / "output/data"
 
     @property
+    def findings_file(self) -> Path:
+        """What the debugger's rules say of the training; docs/rules.md has its members."""
+        return self.output_data_dir / "findings.json"
+
+    @property
     def checkpoints_dir(self) -> Path:
         """Copied to S3 while the job runs and back before it starts again, when the request had a CheckpointConfig.
 

@@ -45,18 +45,9 @@ from kennel.classifier.timeline import EVAL, TRAIN
 _LOG = logging.getLogger(__name__)
 # What may differ between a run and its resumption, because the weights do not depend on it.
 _FREE = (
-    "num_workers",
-    "checkpoints",
-    "checkpoint_minutes",
-    "keep_checkpoints",
-    "debugger",
-    "profiler",
-    "profiler_interval_ms",
-    "profiler_start_step",
-    "profiler_steps",
-    "bad_images",
-    "image_cache",
-)
+    "num_workers", "checkpoints", "checkpoint_minutes", "keep_checkpoints", "debugger", "rules", "stop_on",
+    "profiler", "profiler_interval_ms", "profiler_start_step", "profiler_steps", "bad_images", "image_cache",
+)  # fmt: skip
 
 
 class Batches(Protocol):
@@ -152,7 +143,7 @@ class Trainer:
             self.history.stopped = True
             self._save()
             where = f"epoch {self.epoch} after {self.batches_done} of {len(self.data.training)} steps"
-            _LOG.warning("SIGTERM: stopped in %s.", where)
+            _LOG.warning("%s: stopped in %s.", "A rule fired" if self.stop.by_rule else "SIGTERM", where)
         return self.history
 
     def _begin(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
