@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from smdebug.profiler.algorithm_metrics_reader import LocalAlgorithmMetricsReader
 from smdebug.profiler.analysis.utils.profiler_data_to_pandas import PandasFrame
 from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
 
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.contract import ContainerPaths, write_json
+from kennel.classifier.debugging import attach
 from kennel.classifier.profile_settings import ProfileSettings, Window, node_name, profile_settings
 from kennel.classifier.profiling import Profiler
 from kennel.classifier.timeline import EVAL, TRAIN, Rotation, Timeline, finish
@@ -190,6 +192,21 @@ def test_off_leaves_no_file_and_no_hook(job: Path) -> None:
     output = train(job, profiler="off", debugger="off", epochs="1")
     assert not (job / "output/data/profiler").exists()
     assert "rofiler" not in output
+
+
+@pytest.mark.parametrize("profiler", [Profiler(), None], ids=["off", "on"])
+def test_measuring_puts_no_hook_on_the_network(profiler: Profiler | None, tmp_path: Path) -> None:
+    """Off there is nothing at all; on, what is measured is the loop, and the debugger's own hooks where it has some."""
+    profiler = profiler or Profiler(Timeline(tmp_path, "algo-1"))
+    model = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU())
+    paths = ContainerPaths(tmp_path)
+    attach(model, [], paths, choice="off", steps_per_epoch=1, profiler=profiler)
+    for _ in profiler.steps([(torch.ones(1, 4), torch.ones(1))], TRAIN, 0, 1):
+        with profiler.span("Forward"):
+            model(torch.ones(1, 4)).sum().backward()
+    hooks = [hook for part in model.modules() for name, hook in vars(part).items() if "hook" in name and hook]
+    assert hooks == []
+    assert not any(parameter._backward_hooks for parameter in model.parameters())
 
 
 def test_a_profiler_that_is_off_hands_things_through() -> None:

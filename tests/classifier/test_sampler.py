@@ -16,6 +16,7 @@ from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
 
 from kennel.classifier.sampler import SystemLog
 from kennel.classifier.system import Value
+from tests.images import ROOT, docker
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -133,6 +134,39 @@ def test_it_finishes_the_spans_of_a_job_that_was_killed(tmp_path: Path) -> None:
         assert watching.wait(60) == 0
     assert len(list((tmp_path / "framework/pevents").rglob("*_pythontimeline.json"))) == 1
     assert not list((tmp_path / "framework").glob("*.tmp"))
+
+
+LIMITED = """
+import os, subprocess, sys, time
+sys.path.insert(0, "/src")
+from kennel.classifier.system import Machine, in_container
+held = bytearray(os.urandom(1 << 20)) * 100
+burn = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+command = [sys.executable, "-m", "kennel.classifier.sampler", "/out", "--pid", str(os.getpid()), "--interval-ms", "200"]
+sampler = subprocess.Popen(command, env={"PYTHONPATH": "/src"})
+machine = Machine(os.getpid(), container=in_container(os.getpid()))
+print(in_container(os.getpid()), machine.cpu_limit, machine.memory_limit_bytes)
+time.sleep(5)
+sampler.terminate()
+print(sampler.wait())
+"""
+
+
+@pytest.mark.docker
+def test_a_containers_limits_are_what_its_use_is_measured_by(base_image: str, tmp_path: Path) -> None:
+    mounts = [f"--volume={ROOT / 'src'}:/src:ro", f"--volume={tmp_path}:/out"]
+    limits = ["--cpus=0.5", "--memory=400m", "--network=none"]
+    printed = docker("run", "--rm", *limits, *mounts, base_image, "python3.11", "-c", LIMITED).stdout.split()
+    assert printed == ["True", "0.5", str(400 << 20), "0"]
+    values = collections.defaultdict(list)
+    for line in lines(tmp_path):
+        values[line["Name"], line["Dimension"]].append(line["Value"])
+    used = values["container", "ContainerCPUUtilization"]
+    assert 30 < sum(used) / len(used) < 150  # of half a core, which two programs want
+    assert (
+        20 < min(values["MemoryUsedPercent", ""]) <= max(values["MemoryUsedPercent", ""]) < 60
+    )  # 100 MiB and Python's
+    assert max(values["ReceiveBytesPerSecond", "Algorithm"]) == 0  # it has no network
 
 
 def test_half_a_line_of_an_earlier_run_is_dropped(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class Profiler:
         self._step: tuple[str, int, dict[str, Any]] | None = None
         self._hooks = HookTime()
         self._facts: dict[str, Any] = {}
+        self.training_steps = 0  # that were measured
 
     @property
     def is_on(self) -> bool:
@@ -134,9 +135,11 @@ class Profiler:
         if self._timeline is None or self._step is None:
             return
         mode, started_ns, args = self._step
+        self.training_steps += mode == TRAIN
         self._step = None
         if self._clock:
-            args["gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
+            # Not max_memory_allocated: that flattens and sorts all statistics first, every time.
+            args["gpu_memory_bytes"] = torch.cuda.memory_stats_as_nested_dict()["allocated_bytes"]["all"]["peak"]
             for name, begun_ns, ended_ns in self._clock.take():
                 self._timeline.add("GPU", begun_ns, ended_ns, self._about, name=name)
         self._timeline.add(mode, started_ns, time.monotonic_ns(), args)

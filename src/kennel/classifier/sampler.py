@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not stat_fields(arguments.pid):
         _LOG.error("No process %d in /proc, from which system metrics are read.", arguments.pid)
         return 1
-    container = arguments.container or in_container(arguments.pid)
+    container = arguments.account == "container" or (arguments.account == "auto" and in_container(arguments.pid))
     machine = Machine(arguments.pid, container=container)
     watch(SystemLog(arguments.folder, arguments.node), machine, arguments.pid, arguments.interval_ms / 1000)
     finish(arguments.folder, arguments.node)
@@ -128,7 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pid", type=int, required=True, help="the job's first process")
     parser.add_argument("--node", default="algo-1", help="name of the host (default algo-1)")
     parser.add_argument("--interval-ms", type=int, default=500, help="between two samples (default 500)")
-    parser.add_argument("--container", action="store_true", help="the job is all of the process's control group")
+    parser.add_argument(
+        "--account",
+        choices=("auto", "container", "tree"),
+        default="auto",
+        help="whose memory and CPU time count as the job's: the process's control group, or what is below the process",
+    )
     return parser
 
 

@@ -109,11 +109,10 @@ _MODEL = _joined(
     _container("PrimaryContainer"),
     _container("Containers"),
     {
-        "honoured": {"ModelName Containers Tags Tags.Key Tags.Value": ""},
+        "honoured": {"ModelName Containers EnableNetworkIsolation Tags Tags.Key Tags.Value": ""},
         "recorded": {
             "ExecutionRoleArn": _NO_IAM,
             "VpcConfig.*": _NO_VPC,
-            "EnableNetworkIsolation": "only the docker runner cuts a container off the network; a process is not",
             "InferenceExecutionConfig.*": "a model has one container here, which is called directly",
         },
     },
@@ -121,7 +120,7 @@ _MODEL = _joined(
 
 _ENDPOINT_CONFIG: Table = {
     "honoured": {
-        "EndpointConfigName ProductionVariants Tags Tags.Key Tags.Value": "",
+        "EndpointConfigName ProductionVariants EnableNetworkIsolation Tags Tags.Key Tags.Value": "",
         "ProductionVariants.VariantName ProductionVariants.ModelName ProductionVariants.InitialInstanceCount": "",
         "ProductionVariants.InitialVariantWeight ProductionVariants.ServerlessConfig.MaxConcurrency": "",
         "ProductionVariants.ContainerStartupHealthCheckTimeoutInSeconds": "",
@@ -151,7 +150,6 @@ _ENDPOINT_CONFIG: Table = {
         "AsyncInferenceConfig.OutputConfig.NotificationConfig.IncludeInferenceResponseIn": _NO_SNS,
         "ExecutionRoleArn": _NO_IAM,
         "VpcConfig.*": _NO_VPC,
-        "EnableNetworkIsolation": "only the docker runner cuts a container off the network; a process is not",
         "MetricsConfig.*": "no metrics of endpoints are published; ask the containers",
         "CrossRegionTrafficConfig.*": "there is one region here",
     },

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kennel.emulator import job_status, outputs, warm_pool
+from kennel.emulator import job_sampling, job_status, outputs, warm_pool
 from kennel.emulator.home import Home
 from kennel.emulator.job_hosts import JobHost, job_hosts
 from kennel.emulator.job_metrics import JobMetrics
@@ -181,6 +181,7 @@ class TrainingJob:
 
     def _watch(self, document: Document) -> None:
         hosts = job_hosts(document, self._folder, self._tools.region)
+        job_sampling.start(document, hosts, self._tools.runner, self._tools.feeders, self._warn)
         syncs = [sync for host in hosts for sync in (host.checkpoint_sync(self._warn), *host.output_syncs(self._warn))]
         running = [sync for sync in syncs if sync]
         for sync in running:
@@ -196,6 +197,7 @@ class TrainingJob:
             for sync in running:
                 sync.leave()
         self._hand_over(document, hosts)
+        job_sampling.finish(self.name, self._tools.feeders)
         self._finish_syncs(running, may_fail=bool(outcome.get("failed")))
         if outcome.get("stop") == _INTERRUPTED:
             self._change(self._interrupt)

@@ -17,11 +17,11 @@ import copy
 from kennel.classifier.contract import BASE_DIR
 from kennel.emulator import coverage
 from kennel.emulator.channels import channel_notes, read_channels
-from kennel.emulator.errors import ResourceInUse, ValidationException
+from kennel.emulator.errors import ResourceInUse
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
-from kennel.emulator.operations.resources import create, describe, missing, remove
-from kennel.emulator.store import Document, MissingError
+from kennel.emulator.operations.resources import begin_stop, change, create, describe, remove
+from kennel.emulator.store import Document
 
 KIND = "training-job"
 MAX_RUNTIME_S = 86_400  # StoppingCondition's default
@@ -77,10 +77,7 @@ def list_training_jobs(context: Context, request: Request) -> Document:
 def stop_training_job(context: Context, request: Request) -> Document:
     """StopTrainingJob: SIGTERM, two minutes, SIGKILL; what was written is kept."""
     name, now_s = request["TrainingJobName"], context.clock()
-    try:
-        context.store.update(KIND, name, lambda document: begin_stop(document, now_s))
-    except MissingError:
-        raise missing(context, KIND, name) from None
+    change(context, KIND, name, lambda document: begin_stopping(document, now_s))
     context.jobs.stop(name)
     return {}
 
@@ -95,19 +92,15 @@ def delete_training_job(context: Context, request: Request) -> Document:
     return remove(context, KIND, name)
 
 
-def begin_stop(document: Document, now_s: float) -> None:
-    """Turn InProgress into Stopping; nothing where it is Stopping already.
+def begin_stopping(document: Document, now_s: float) -> None:
+    """Turn InProgress into Stopping, with its transition; nothing where it is Stopping already.
 
     Raises:
         ValidationException: the job has ended.
     """
-    status = document["TrainingJobStatus"]
-    if status == "Stopping":
+    if not begin_stop(document, KIND, "TrainingJobStatus", now_s):
         return
-    if status != "InProgress":
-        raise ValidationException(f"The request was rejected because the training job is in status {status}.")
-    document["TrainingJobStatus"] = document["SecondaryStatus"] = "Stopping"
-    document["LastModifiedTime"] = now_s
+    document["SecondaryStatus"] = "Stopping"
     document["SecondaryStatusTransitions"][-1]["EndTime"] = now_s
     document["SecondaryStatusTransitions"].append(
         {"Status": "Stopping", "StartTime": now_s, "StatusMessage": "Stopping the training job"}

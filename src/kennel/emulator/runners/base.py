@@ -14,6 +14,7 @@ from typing import Protocol
 GIBIBYTE = 1 << 30
 HOME_LABEL, JOB_LABEL, HOST_LABEL, ENDPOINT_LABEL = "kennel.home", "kennel.job", "kennel.host", "kennel.endpoint"
 TRANSFORM_LABEL = "kennel.transform"  # holds the name of a transform job
+SAMPLER_LABEL = "kennel.sampler"  # a process that samples the host that the label names
 FEEDER_LABEL = "kennel.feeder"  # a process that fills the pipes of the host that the label names
 
 
@@ -125,6 +126,9 @@ class Runner(Protocol):
         Raises:
             RunnerError: the engine does not answer.
         """
+
+    def program(self, handle: str) -> int | None:
+        """The process id of its first program, as this machine sees it; None where that is not running or not here."""
 
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """The label's value for each handle of this home, running or ended, that has the label (with that value)."""

@@ -209,6 +209,14 @@ class DockerRunner:
                 found[handle] = Usage(*(float(percent.removesuffix("%")) for percent in percents))
         return found
 
+    def program(self, handle: str) -> int | None:
+        """What the engine says, if a process of this machine is in that container: the engine may be on another one."""
+        try:
+            pid = int(inspect(handle)["State"]["Pid"])
+            return pid if handle in Path(f"/proc/{pid}/cgroup").read_text() else None
+        except (MissingContainerError, OSError):
+            return None
+
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """All containers of this home with the label."""
         wanted = f"--filter=label={label}" + (f"={value}" if value is not None else "")
@@ -232,7 +240,7 @@ class DockerRunner:
 
     def multi_model_refusal(self, image: str) -> str | None:
         """The image must have SageMaker's label for it; it is pulled when it is not there."""
-        labels = image_labels(image, pull_s=_PULL_S)
+        labels = image_labels(_image(image), pull_s=_PULL_S)
         if labels.get(MULTI_MODEL_LABEL) == "true":
             return None
         return f"The image '{image}' cannot serve several models: it lacks the label {MULTI_MODEL_LABEL}=true."

@@ -197,6 +197,11 @@ class ProcessRunner:
         parent = self._parent(Path(handle))
         return processor_s(descendants(parent)) if parent else {}
 
+    def program(self, handle: str) -> int | None:
+        """The program's own, below the parent that notes its end."""
+        process = _read(Path(handle) / PROCESS) if self._parent(Path(handle)) else None
+        return int(process["program"]) if process else None
+
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """Every folder whose launch has the label."""
         found: dict[str, str] = {}
