@@ -77,7 +77,7 @@ def list_training_jobs(context: Context, request: Request) -> Document:
 def stop_training_job(context: Context, request: Request) -> Document:
     """StopTrainingJob: SIGTERM, two minutes, SIGKILL; what was written is kept."""
     name, now_s = request["TrainingJobName"], context.clock()
-    change(context, KIND, name, lambda document: begin_training_stop(document, now_s))
+    change(context, KIND, name, lambda document: begin_stopping(document, now_s))
     context.jobs.stop(name)
     return {}
 
@@ -92,7 +92,7 @@ def delete_training_job(context: Context, request: Request) -> Document:
     return remove(context, KIND, name)
 
 
-def begin_training_stop(document: Document, now_s: float) -> None:
+def begin_stopping(document: Document, now_s: float) -> None:
     """Turn InProgress into Stopping, with its transition; nothing where it is Stopping already.
 
     Raises:
