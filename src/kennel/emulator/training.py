@@ -19,6 +19,7 @@ from kennel.emulator.metric_log import metric_refusals
 from kennel.emulator.outputs import output_refusals
 from kennel.emulator.runners.base import JOB_LABEL, Runner, RunnerError
 from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.standbys import Standbys
 from kennel.emulator.storage import StorageError
 from kennel.emulator.store import MissingError, Store
 from kennel.emulator.training_config import read_hosts
@@ -40,7 +41,8 @@ class TrainingJobs:
         feeders = (
             runner if isinstance(runner, ProcessRunner) else ProcessRunner(home.path / "feeders", home.images_file)
         )
-        self._tools = Tools(store, home, runner, feeders, region, stop_grace_s)
+        standbys = Standbys(home.path / "standby", runner)
+        self._tools = Tools(store, home, runner, feeders, standbys, region, stop_grace_s)
         self._leaving = threading.Event()
         self._lock = threading.Lock()
         self._jobs: dict[str, tuple[TrainingJob, threading.Thread]] = {}
@@ -105,6 +107,7 @@ class TrainingJobs:
     def delete(self, name: str) -> None:
         """Remove what is kept of a job that has ended, but its document and what it uploaded."""
         self.wait(name, timeout_s=10)
+        self._tools.standbys.end(name)
         shutil.rmtree(self._tools.home.job_dir(name), ignore_errors=True)
         self._tools.home.logs.delete(TRAINING_LOGS, f"{name}/")
         self._tools.home.logs.delete(WARNING_LOGS, f"training-job/{name}")
@@ -132,6 +135,7 @@ class TrainingJobs:
                     if name not in unfinished:
                         runner.remove(handle)
         warm_pool.expire(self._tools.store)
+        self._tools.standbys.recover()
         for name, document in names.items():
             if name in unfinished:
                 self.start(name)

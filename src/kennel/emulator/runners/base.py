@@ -15,6 +15,7 @@ GIBIBYTE = 1 << 30
 HOME_LABEL, JOB_LABEL, HOST_LABEL, ENDPOINT_LABEL = "kennel.home", "kennel.job", "kennel.host", "kennel.endpoint"
 TRANSFORM_LABEL = "kennel.transform"  # holds the name of a transform job
 FEEDER_LABEL = "kennel.feeder"  # a process that fills the pipes of the host that the label names
+STANDBY_LABEL = "kennel.standby"  # a run that waits for its job; on an image, the argument that makes it wait
 
 
 class RunnerError(Exception):
@@ -51,6 +52,15 @@ class Launch:
     gpus: bool = True  # all that there are
     labels: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None  # None: the image's own
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How an image is started before its job comes."""
+
+    arguments: tuple[str, ...]  # instead of the job's own; the seconds to wait follow
+    identity: str  # what is started, to the bit
+    mounts_early: bool  # what the job sees must be known when it is started
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,27 @@ class Runner(Protocol):
 
     def own(self, folder: Path, image: str) -> None:
         """Hand a folder that containers wrote into, as root, over to who runs the emulator."""
+
+    def waiting(self, image: str) -> Waiting | None:
+        """How to start an image before its job comes; None when it cannot wait.
+
+        Raises:
+            RunnerError: the engine does not answer.
+        """
+
+    def assign(self, handle: str, labels: Mapping[str, str]) -> None:
+        """Give a run that waits other labels: whoever looks for them finds it from now on.
+
+        Raises:
+            RunnerError: it does not wait any more.
+        """
+
+    def begin(self, handle: str, launch: Launch) -> None:
+        """Let a run that waits, and was assigned, begin with its job, whose base folder is laid out.
+
+        Raises:
+            RunnerError: it cannot be told.
+        """
 
     def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:
         """Why this machine cannot run so many hosts or isolate them, as a sentence; None when it can."""

@@ -54,6 +54,21 @@ def inspect(container: str) -> dict[str, Any]:
     return found
 
 
+def image_facts(image: str) -> dict[str, Any] | None:
+    """What the engine knows about an image of this machine; None when it has none of that name.
+
+    Raises:
+        RunnerError: the engine does not answer.
+    """
+    try:
+        found: dict[str, Any] = json.loads(docker("image", "inspect", image))[0]
+    except RunnerError as error:
+        if "No such image" in str(error):
+            return None
+        raise
+    return found
+
+
 def has_gpus() -> bool:
     """Whether the engine can give GPUs to a container; it can when it knows NVIDIA's runtime.
 
