@@ -32,7 +32,16 @@ from typing import Any
 
 from kennel.classifier.contract import write_private
 from kennel.emulator.job_hosts import JobHost
-from kennel.emulator.runners.base import HOST_LABEL, JOB_LABEL, STANDBY_LABEL, Launch, Runner, RunnerError, Waiting
+from kennel.emulator.runners.base import (
+    CAN_WAIT_LABEL,
+    HOST_LABEL,
+    JOB_LABEL,
+    STANDBY_LABEL,
+    Launch,
+    Runner,
+    RunnerError,
+    Waiting,
+)
 from kennel.emulator.storage import StorageError
 
 MOST = 4  # that wait at once; each has a few hundred megabytes
@@ -192,7 +201,7 @@ def _problem(host: JobHost, waiting: Waiting | None) -> str:
     if waiting is None:
         return (
             f"Nothing waits for the next job: the image '{algorithm['TrainingImage']}' cannot be started before its "
-            f"job. One that can says so by a label {STANDBY_LABEL}; see the docs of warm pools."
+            f"job. One that can says so by a label {CAN_WAIT_LABEL}; see the docs of warm pools."
         )
     return ""
 

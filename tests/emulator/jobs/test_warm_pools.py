@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.runners.base import STANDBY_LABEL
+from kennel.emulator.runners.base import CAN_WAIT_LABEL, STANDBY_LABEL
 from tests.conftest import make_photos
 from tests.emulator.jobs.conftest import BOOT, Platform, both, channel
 from tests.emulator.jobs.test_training_kennel import SMALL
@@ -40,8 +40,7 @@ KEEP = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 600}, "AlgorithmSpecifica
 def warm(platform: Platform, request: pytest.FixtureRequest) -> Platform:
     """A platform with an image that can wait."""
     if platform.runner.name == "docker":
-        base = request.getfixturevalue("base_image")
-        lines = [f"FROM {base}", f"LABEL {STANDBY_LABEL}=standby"]
+        lines = [f"FROM {request.getfixturevalue('tiny_image')}", f"LABEL {CAN_WAIT_LABEL}=standby"]
         lines += [f"ENTRYPOINT {json.dumps(['python3', '-u', '-c', WAIT + BOOT])}"]
         docker("build", "--quiet", "--tag", WARM, "-", input="\n".join(lines))
     images = json.loads(platform.home.images_file.read_text())

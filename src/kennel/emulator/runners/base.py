@@ -15,7 +15,8 @@ GIBIBYTE = 1 << 30
 HOME_LABEL, JOB_LABEL, HOST_LABEL, ENDPOINT_LABEL = "kennel.home", "kennel.job", "kennel.host", "kennel.endpoint"
 TRANSFORM_LABEL = "kennel.transform"  # holds the name of a transform job
 FEEDER_LABEL = "kennel.feeder"  # a process that fills the pipes of the host that the label names
-STANDBY_LABEL = "kennel.standby"  # a run that waits for its job; on an image, the argument that makes it wait
+STANDBY_LABEL = "kennel.waits"  # a run that waits for its job
+CAN_WAIT_LABEL = "kennel.standby"  # of an image, not of a run: the argument that makes it wait
 
 
 class RunnerError(Exception):

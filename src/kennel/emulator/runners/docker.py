@@ -19,6 +19,7 @@ from typing import Any
 
 from kennel.classifier.contract import ContainerPaths, write_private
 from kennel.emulator.runners.base import (
+    CAN_WAIT_LABEL,
     HOME_LABEL,
     STANDBY_LABEL,
     Exited,
@@ -69,8 +70,9 @@ class DockerRunner:
         if launch.network:
             self._make_network(launch.network, internal=launch.isolated)
         handle = self._run(launch, name)
-        self._follow(handle, launch.log_file)
-        self._looked_at[handle] = time.monotonic()
+        if STANDBY_LABEL not in launch.labels:  # its log is that of the job that will come
+            self._follow(handle, launch.log_file)
+            self._looked_at[handle] = time.monotonic()
         return handle
 
     def _run(self, launch: Launch, name: str, *, again: bool = True) -> str:
@@ -230,7 +232,7 @@ class DockerRunner:
     def waiting(self, image: str) -> Waiting | None:
         """An image that can wait says so by its label; bind mounts outlast a new name of their folder on Linux only."""
         facts = image_facts(image)
-        argument = (facts["Config"].get("Labels") or {}).get(STANDBY_LABEL) if facts else None
+        argument = (facts["Config"].get("Labels") or {}).get(CAN_WAIT_LABEL) if facts else None
         if not facts or not argument or sys.platform != "linux":
             return None
         return Waiting((argument,), facts["Id"], mounts_early=True)
