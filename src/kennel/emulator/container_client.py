@@ -43,9 +43,9 @@ class _Connection:
         return not self._reader.at_eof() and time.monotonic() - self.idle_since < _IDLE_S
 
     async def exchange(self, request: h11.Request, body: bytes, limit_bytes: int) -> Answer:
-        self._writer.write(self._http.send(request) or b"")
-        self._writer.write(self._http.send(h11.Data(data=body)) or b"")
+        head, data = self._http.send(request) or b"", self._http.send(h11.Data(data=body)) or b""
         self._http.send(h11.EndOfMessage())
+        self._writer.writelines([head, data])  # one call of the kernel, one packet for a small request
         await self._writer.drain()
         status, headers, parts, size = 0, {}, [], 0
         while True:
