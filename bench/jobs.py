@@ -8,14 +8,49 @@ import re
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.process import Observed, watch
 
 KENNEL, IN_MEMORY, PLAIN = "kennel.classifier", "bench.in_memory", "bench.plain_script"
+_STEP = "Step:ModeKeys.TRAIN"
 _QUIET = 0.05  # share of the processors that other programs may have
 PRECISION_LINE = r"^Precision: (\w+), (channels_last|contiguous)"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What debugger and profiler left of a training."""
+
+    written_bytes: int
+    steps_us: tuple[int, ...]  # of each training step
+    first: int  # of the window of operators
+    window: int
+
+    @classmethod
+    def read(cls, output: Path) -> Profile:
+        """From a job's `output/data`; empty where both were off."""
+        files = [path for name in ("tensors", "profiler") for path in (output / name).rglob("*") if path.is_file()]
+        spans: dict[int, int] = {}
+        for path in (output / "profiler/framework/pevents").rglob("*.json"):
+            for event in json.loads(path.read_text()):
+                if event["ph"] == "X" and event["name"] == _STEP:
+                    spans[int(event["args"]["step_num"])] = event["dur"]
+        steps = tuple(spans[number] for number in sorted(spans))
+        runs = [json.loads(path.read_text()) for path in (output / "profiler/run").glob("*.json")]
+        first, window = (runs[0]["operators"] if runs else None) or (0, 0)
+        return cls(sum(path.stat().st_size for path in files), steps, first, window)
+
+    @property
+    def steps(self) -> int:
+        """Training steps."""
+        return len(self.steps_us)
+
+    def step_s(self, *, inside: bool) -> float:
+        """Median seconds of the steps in the window, or of those after it."""
+        end = self.first + self.window
+        return statistics.median(self.steps_us[self.first : end] if inside else self.steps_us[end:]) / 1e6
 
 
 @dataclass(frozen=True)
@@ -24,6 +59,7 @@ class Training:
 
     seen: Observed
     rates: tuple[float, ...]  # training images/s of each epoch, as the program itself counted
+    profile: Profile = field(default_factory=lambda: Profile(0, (), 0, 0))  # of Kennel's
 
     @property
     def rate(self) -> float:
@@ -68,7 +104,8 @@ class Jobs:
         command += ["--batch-size", str(self.batch_size), "--epochs", str(epochs), *flags]
         seen = watch(command, memory=memory, enough=None if reports else rf"^epoch={epochs}/")
         lines = (job / "output/data/metrics.jsonl").read_text().splitlines()
-        return Training(seen, tuple(json.loads(line)["images_per_second"] for line in lines))
+        rates = tuple(json.loads(line)["images_per_second"] for line in lines)
+        return Training(seen, rates, Profile.read(job / "output/data"))
 
     def plain(self, *, memory: bool = False) -> Training:
         """The script that most people write."""

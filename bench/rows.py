@@ -15,6 +15,7 @@ from bench.process import watch
 
 _LOG = logging.getLogger(__name__)
 _MIB = 2**20
+_UNOBSERVED = ("--debugger", "off", "--profiler", "off")
 # A phase ends with the line that matches; a line that is not there leaves its time to the next phase.
 _PHASES = {
     "scan of the images": r"^(Channel|Validation: )",
@@ -65,20 +66,23 @@ class Bench:
     @functools.cached_property
     def precision(self) -> tuple[str, ...]:
         """Flags for the arithmetic that the trainer chooses here; fixed for all rows but `plain-script`."""
-        return self._jobs.kennel("--debugger", "off", epochs=1).precision
+        return self._jobs.kennel(*_UNOBSERVED, epochs=1).precision
 
     @functools.cached_property
     def rounds(self) -> dict[str, list[Training]]:
         """Every training that a selected ratio needs, once a round."""
         fixed = functools.partial(self._jobs.kennel, *self.precision)
         runs: dict[str, Callable[[], Training]] = {
-            "in memory": functools.partial(fixed, "--debugger", "off", module=IN_MEMORY),
-            "trainer": functools.partial(fixed, "--debugger", "off"),
-            "debugger": fixed,
-            "defaults": functools.partial(self._jobs.kennel, "--debugger", "off"),
+            "in memory": functools.partial(fixed, *_UNOBSERVED, module=IN_MEMORY),
+            "trainer": functools.partial(fixed, *_UNOBSERVED),
+            "debugger": functools.partial(fixed, "--profiler", "off"),
+            "observed": fixed,
+            "defaults": functools.partial(self._jobs.kennel, *_UNOBSERVED),
             "plain": self._jobs.plain,
         }
         needed = {run for name in self._names if name in _RATIOS for run in _RATIOS[name][:2]}
+        if {"disk", "operators"} & set(self._names):
+            needed.add("observed")
         found: dict[str, list[Training]] = {run: [] for run in runs if run in needed}
         for number in range(self._rounds):
             for run in list(found) if number % 2 == 0 else reversed(list(found)):
@@ -101,7 +105,7 @@ class Bench:
         what, target = "seconds of an epoch, train_layers=head: features computed / kept", ">= 20"
         if "`feature_views`" not in _hyperparameters():
             return Row("head-only", what, target, detail="this revision has no hyperparameter feature_views")
-        run = functools.partial(self._jobs.kennel, *self.precision, "--debugger", "off", "--train-layers", "head")
+        run = functools.partial(self._jobs.kennel, *self.precision, *_UNOBSERVED, "--train-layers", "head")
         pairs = []
         for _ in range(self._rounds):
             pairs.append((run("--feature-views", "0", epochs=3), run(epochs=20)))
@@ -123,6 +127,22 @@ class Bench:
         detail = f"MiB: {peaks[0]:.0f} / {peaks[1]:.0f}"
         return Row("peak-memory", what, "", (peaks[0] / peaks[1],), "x", detail, most_others((kennel, plain)))
 
+    def disk(self) -> Row:
+        """What debugger and profiler write, in parts of what they may: 0.2 MB a step."""
+        runs = self.rounds["observed"]
+        values = tuple(run.profile.written_bytes / 1e6 / run.profile.steps for run in runs)
+        what = "MB a step on disk: tensors, spans, system metrics and operators, at defaults"
+        detail = f"{runs[0].profile.steps} steps, the operators of {runs[0].profile.window} of them"
+        return Row("disk", what, "<= 0.2", values, "MB", detail, most_others(runs))
+
+    def operators(self) -> Row:
+        """Seconds of a step in the window of torch.profiler over those after it."""
+        runs = self.rounds["observed"]
+        values = tuple(run.profile.step_s(inside=True) / run.profile.step_s(inside=False) for run in runs)
+        what = "median seconds of a step: in torch.profiler's window / after it"
+        steps = " / ".join(f"{statistics.median(r.profile.step_s(inside=i) for r in runs):.3g}" for i in (True, False))
+        return Row("operators", what, "", values, "x", f"s a step: {steps}", most_others(runs))
+
     def start_up(self) -> Row:
         """Seconds from the start of the process to the end of the first optimizer step, at the trainer's defaults."""
         runs = [(_import_s(), self._jobs.kennel(epochs=1)) for _ in range(self._rounds)]
@@ -137,7 +157,14 @@ class Bench:
         """Measure one row."""
         if name in _RATIOS:
             return self.ratio(name)
-        return {"head-only": self.head_only, "peak-memory": self.peak_memory, "start-up": self.start_up}[name]()
+        own = {
+            "head-only": self.head_only,
+            "disk": self.disk,
+            "operators": self.operators,
+            "peak-memory": self.peak_memory,
+            "start-up": self.start_up,
+        }
+        return own[name]()
 
 
 # Row: numerator, denominator, what it is, target.
@@ -146,12 +173,16 @@ _RATIOS = {
         "trainer", "in memory", "images/s: the trainer / the trainer over batches in memory", ">= 0.95, goal 0.98",
     ),
     "plain-script": (
-        "defaults", "plain", "images/s: the trainer at its defaults, debugger=off / bench/plain_script.py",
+        "defaults", "plain", "images/s: the trainer at its defaults, unobserved / bench/plain_script.py",
         ">= 1.5 on a CPU (goal 2), 3 on a GPU",
     ),
     "smdebug": ("debugger", "trainer", "images/s: default debugger / debugger=off", ">= 0.97, goal 0.98"),
+    "observed": ("observed", "trainer", "images/s: default debugger and profiler / both off", ">= 0.97"),
 }  # fmt: skip
-NAMES = ("fed-from-memory", "plain-script", "head-only", "smdebug", "peak-memory", "start-up")
+NAMES = (
+    "fed-from-memory", "plain-script", "head-only", "smdebug", "observed", "disk", "operators", "peak-memory",
+    "start-up",
+)  # fmt: skip
 
 
 def start_up_phases(run: Training, imports_s: float) -> dict[str, float]:

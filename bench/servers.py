@@ -40,7 +40,8 @@ class Stage:
         """Train ResNet18 on generated photos for two epochs, so that its answers are those of a trained network."""
         photos.generate(folder / "input/data/train", 120, seed=0)
         photos.generate(folder / "input/data/validation", 40, seed=1)
-        flags = "--pretrained none --epochs 2 --debugger off --precision fp32 --channels_last off --min_crop_area 0.5"
+        flags = "--pretrained none --epochs 2 --debugger off --profiler off --precision fp32 --channels_last off"
+        flags += " --min_crop_area 0.5"
         command = [sys.executable, "-m", "kennel.classifier", "train", "--base-dir", str(folder), *flags.split()]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         small = next((folder / "input/data/validation").rglob("*.jpg"))

@@ -24,7 +24,6 @@ class Batching:
 
     def __init__(self, engine: Engine, max_images: int) -> None:
         self.name = f"{engine.name}, batches of up to {max_images}"
-        self.largest = 0  # images that were computed together so far
         self._engine, self._max_images = engine, max_images
         self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._carried: _Job | None = None
@@ -43,7 +42,6 @@ class Batching:
     def _compute(self) -> None:
         while jobs := self._gather():
             images = torch.cat([images for images, _ in jobs])
-            self.largest = max(self.largest, len(images))
             try:
                 answers = self._engine.probabilities(images)
             except Exception as error:

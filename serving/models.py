@@ -122,7 +122,8 @@ class Models:
         """Keep a model in memory for the time of a request, bringing it back first if it had left.
 
         Raises:
-            RequestError: 404, there is none of this name; 503, it cannot be brought back now.
+            RequestError: 404, there is none of this name; 503, no memory to bring it back now; 500, its files have
+                changed and cannot be served any more.
         """
         model = self._find(name)
         model.users += 1
@@ -148,6 +149,8 @@ class Models:
                 await self._bring_in(model)
             except RequestError as error:
                 raise RequestError(503, "no_memory", error.sentence, {"Retry-After": str(RETRY_AFTER_S)}) from None
+            except KennelError as error:
+                raise RequestError(500, "invalid_model", f"Model '{model.name}' cannot come back: {error}") from None
 
     async def _bring_in(self, model: Model) -> Mapping[str, Any]:
         needed = _needed_bytes(model.folder)

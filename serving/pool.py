@@ -90,13 +90,15 @@ class WorkerPool:
     def _turn(self) -> bool:
         """Run the next job, or what goes together; False at the end. Nothing of it outlives the call."""
         jobs = self._take()
+        is_over = not jobs
         own = threading.get_ident()
         self._began[own] = time.monotonic()
+        jobs[:] = [job for job in jobs if job.done.set_running_or_notify_cancel()]
         try:
-            _run([job for job in jobs if job.done.set_running_or_notify_cancel()])
+            _run(jobs)
         finally:
             del self._began[own]
-        return bool(jobs)
+        return not is_over
 
     def _take(self) -> list[_Job]:
         """The oldest job, and beside it those of its kind that are this worker's share of the queue."""
@@ -114,17 +116,24 @@ class WorkerPool:
             return jobs
 
 
-def _run(jobs: Sequence[_Job]) -> None:
+def _run(jobs: list[_Job]) -> None:
+    """Run what goes together, and empty the list of it.
+
+    An error holds the frames that it went through. A job in one of them would close a circle, and with it stay all that
+    the job held, a model that failed to load say, until the garbage collector finds it.
+    """
     if not jobs:
         return
     try:
         results = jobs[0].run([job.item for job in jobs])
+        if len(results) != len(jobs):
+            raise RuntimeError(f"A job of {len(jobs)} items gave {len(results)} results.")
     except BaseException as error:
         if len(jobs) == 1:
-            jobs[0].done.set_exception(error)
+            jobs.pop().done.set_exception(error)
         else:
-            for job in jobs:  # the fault is one's alone
-                _run([job])
+            while jobs:  # the fault is one's alone
+                _run([jobs.pop(0)])
         return
-    for job, result in zip(jobs, results, strict=True):
-        job.done.set_result(result)
+    for result in results:
+        jobs.pop(0).done.set_result(result)

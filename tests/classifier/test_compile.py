@@ -28,7 +28,8 @@ pytestmark = [
 QUICK = {
     "arch": "resnet18", "pretrained": "none", "crop-px": "32", "resize-px": "32", "num-workers": "0",
     "batch-size": "9",  # of 24 images: the last batch is smaller, for which the network is compiled once more
-    "warmup-epochs": "0", "precision": "fp32", "channels-last": "off", "debugger": "off", "checkpoints": "on",
+    "warmup-epochs": "0", "precision": "fp32", "channels-last": "off", "debugger": "off", "profiler": "off",
+    "checkpoints": "on",
 }  # fmt: skip
 
 

@@ -450,3 +450,11 @@ def test_hosts_with_different_images_in_a_whole_channel_are_refused(hosts: list[
     assert (status, other_status) == (1, 1), first + second
     assert "The hosts have different images in channel 'train'" in failure(hosts[0])
     assert (first + second).count("error: ") == 1, first + second
+
+
+def test_hosts_meet_on_the_port_that_the_environment_names() -> None:
+    assert launch.meeting_port({}) == 29_500
+    assert launch.meeting_port({"MASTER_PORT": "20001"}) == 20_001
+    for wrong in ("http", "0", "65536", "-1"):
+        with pytest.raises(ConfigError, match=f"MASTER_PORT is '{wrong}'"):
+            launch.meeting_port({"MASTER_PORT": wrong})

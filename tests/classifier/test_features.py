@@ -30,6 +30,7 @@ HEAD = {
     "precision": "fp32",
     "channels_last": "off",
     "debugger": "off",
+    "profiler": "off",
     "batch_size": "10",
     "epochs": "3",
     "lr": "0.02",

@@ -23,7 +23,7 @@ from kennel.classifier.predictor import Predictor
 
 QUICK = {
     "arch": "resnet18", "pretrained": "none", "crop_px": "32", "resize_px": "32", "batch_size": "8", "epochs": "1",
-    "num_workers": "0", "warmup_epochs": "0", "debugger": "off",
+    "num_workers": "0", "warmup_epochs": "0", "debugger": "off", "profiler": "off",
     "precision": "fp32", "channels_last": "off",
 }  # fmt: skip
 Train = Callable[..., tuple[int, str]]

@@ -23,7 +23,7 @@ CHANNELS = {"train": 12, "validation": 4, "test": 4}  # images of each of two cl
 SAME = {
     "arch": "resnet18", "pretrained": "none", "train_layers": "head", "feature_views": "0", "crop_px": "32",
     "resize_px": "32", "batch_size": "5", "epochs": "2", "optimizer": "sgd", "lr": "0.1", "warmup_epochs": "0",
-    "num_workers": "1", "debugger": "off", "precision": "fp32", "channels_last": "off",
+    "num_workers": "1", "debugger": "off", "profiler": "off", "precision": "fp32", "channels_last": "off",
 }  # fmt: skip
 
 

@@ -120,6 +120,17 @@ def test_what_has_no_effect_is_told_in_the_warnings_log(emulator: Emulator, tmp_
     assert "VpcConfig.Subnets has no effect here: there are no VPCs here" in [one["message"] for one in events]
 
 
+def test_fast_file_mode_from_s3_is_told_to_be_a_copy(emulator: Emulator, tmp_path: Path) -> None:
+    request = job_request("fast", tmp_path)
+    request["InputDataConfig"][0] |= {"InputMode": "FastFile"}
+    request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"] = "s3://nobodys-bucket/x"
+    emulator.client("sagemaker").create_training_job(**request)
+    events = emulator.client("logs").get_log_events(
+        logGroupName="/kennel/warnings", logStreamName="training-job/fast", startFromHead=True
+    )["events"]
+    assert any("FastFile mode copies 's3://nobodys-bucket/x' before" in event["message"] for event in events)
+
+
 def test_a_stop_is_told_at_once_and_ends_the_job(emulator: Emulator, tmp_path: Path) -> None:
     client = emulator.client("sagemaker")
     client.create_training_job(**job_request("endless", tmp_path, HyperParameters={"sleep_s": "600"}))

@@ -4,25 +4,24 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.coverage import Treatment, accept, markdown_tables, members_of, rules_of
+from kennel.emulator.coverage import Treatment, accept, input_shape, markdown_tables, members_of, rules_of
 from kennel.emulator.coverage_tables import TABLES
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations import OPERATIONS
-from kennel.emulator.protocol import operation_model
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("operation", TABLES)
 def test_every_member_of_the_model_has_a_rule(operation: str) -> None:
-    shape = operation_model("sagemaker", operation).input_shape
+    shape = input_shape(operation)
     rules = rules_of(operation)  # a KeyError names the member for which somebody must decide
     assert set(rules) == {path for path, member in members_of(shape) if member.type_name != "structure"}
 
 
 @pytest.mark.parametrize("operation", TABLES)
 def test_no_rule_is_about_a_member_that_the_model_does_not_have(operation: str) -> None:
-    have = {path for path, _ in members_of(operation_model("sagemaker", operation).input_shape)}
+    have = {path for path, _ in members_of(input_shape(operation))}
     named = [path for groups in TABLES[operation].values() for paths in groups for path in paths.split()]
     assert [path for path in named if path.removesuffix(".*") not in have] == []
     assert len(named) == len(set(named))

@@ -167,11 +167,12 @@ class Server:
 class Container(Server):
     """`docker run IMAGE serve`, as hard as a host may run it: nothing but /tmp can be written."""
 
-    def __init__(self, image: str, volume: str, environ: dict[str, str]) -> None:
+    def __init__(self, image: str, volume: str, environ: dict[str, str], memory: str = "2g") -> None:
         self.name = f"kennel-test-{uuid.uuid4().hex[:12]}"
         options = [f"--env={name}={value}" for name, value in environ.items()]
-        hardened = ["--read-only", "--tmpfs=/tmp", "--memory=2g", f"--volume={volume}", "--publish=127.0.0.1::8080"]
-        command = ["docker", "run", "--rm", f"--name={self.name}", *hardened, *options, image, "serve"]
+        hardened = ["--read-only", "--tmpfs=/tmp", f"--memory={memory}", f"--volume={volume}"]
+        published = ["--rm", f"--name={self.name}", "--publish=127.0.0.1::8080"]
+        command = ["docker", "run", *published, *hardened, *options, image, "serve"]
         super().__init__(command, dict(os.environ))
 
     @property
@@ -191,6 +192,7 @@ class Front:
 
     kind: str  # native or mms
     image: str | None = None  # the image that holds it; None: a process of this machine
+    memory: str = "2g"  # of its containers
 
     @contextlib.contextmanager
     def serving(self, folder: Path, *, many: bool = False, **environ: str) -> Iterator[Server]:
@@ -206,7 +208,7 @@ class Front:
             environ["SAGEMAKER_MULTI_MODEL"] = "true"
         if self.image:
             volume = f"{folder}:/opt/ml/{'models' if many else 'model'}:ro"
-            server = Container(self.image, volume, environ)
+            server = Container(self.image, volume, environ, self.memory)
         else:
             inherited = {n: v for n, v in os.environ.items() if not n.startswith(("KENNEL_", "SAGEMAKER_"))}
             inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling torch's modules takes each process 10 s

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from kennel.classifier.probes import FILE, read_probes, save_probes
 from serving.engines import BOUNDS, EngineError, TorchFloat32, TorchHalf, choose_engine, compare, demand
 from serving.openvino_engine import OpenVino, convert, read_packed, write_packed
 from serving.settings import ModelSettings
-from tests.serving.serving_harness import encoded, scene
+from tests.serving.serving_harness import ROOT, encoded, scene
 
 NATIVE_BF16 = "bf16" in half_precisions(torch.device("cpu"))
 needs_bf16 = pytest.mark.skipif(not NATIVE_BF16, reason="this CPU has neither AVX512-BF16 nor AMX")
@@ -139,3 +141,30 @@ def test_int8_needs_a_calibrated_network(predictor, probed):
 def test_a_half_precision_copy_leaves_the_network_alone(predictor):
     TorchHalf(predictor, "bf16")
     assert {parameter.dtype for parameter in predictor.model.parameters()} == {torch.float32}
+
+
+GROWTH = """
+import gc, sys
+from pathlib import Path
+from kennel.classifier.predictor import Predictor
+from serving.openvino_engine import convert
+
+def anonymous_kb():
+    gc.collect()
+    rows = [line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()]
+    return next(int(row[1]) for row in rows if row[0] == "Anonymous:")
+
+predictor, taken = Predictor.load(Path(sys.argv[1])), []
+for _ in range(8):
+    convert(predictor)
+    taken.append(anonymous_kb())
+print(taken[-1] - taken[2])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc/self/smaps_rollup")
+def test_a_server_that_loads_model_after_model_does_not_grow(artifact):
+    grown = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(artifact)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert int(grown.stdout) < 10_000, "kB; torch.jit keeps 10 MB of each trace unless it is told otherwise"

@@ -120,6 +120,21 @@ def test_the_least_recently_used_model_leaves_first_and_comes_back_when_it_is_as
     assert "kennel_models_in_memory 3.0" in text
 
 
+def test_a_model_whose_files_went_away_while_it_was_out_of_memory_is_a_sentence(many, url, models_dir):
+    server, client = many
+    gone = models_dir / "gone/model"
+    shutil.copytree(models_dir / "a/model", gone)
+    for name in ("gone", "a", "b", "c"):
+        assert load(client, url, name).status_code == 200
+    assert [one["model_name"] for one in server.events("model_left")] == ["gone"]
+    shutil.rmtree(gone)
+    answer = invoke(client, "gone")
+    assert code(answer) == (500, "invalid_model")
+    assert "Model 'gone' cannot come back" in answer.json()["error"]
+    assert "traceback" not in server.lines[-1]
+    assert invoke(client, "c").status_code == 200
+
+
 def test_no_request_is_lost_while_models_come_and_go(many, url):
     server, client = many
     load(client, url, "a")

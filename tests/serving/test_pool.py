@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 
@@ -143,3 +145,25 @@ def test_nothing_of_a_job_outlives_it(pool):
     pool.submit(lambda: None).result(30)
     gc.collect()
     assert seen() is None
+
+
+def test_what_a_failed_job_held_is_free_as_soon_as_its_error_is(pool):
+    class Model:
+        pass
+
+    held = []
+
+    def load() -> None:
+        model = Model()
+        held.append(weakref.ref(model))
+        raise ValueError("no model")
+
+    gc.disable()  # it would find the circle late; a model of hundreds of megabytes must not wait for it
+    try:
+        job = pool.submit(load)
+        assert "no model" in str(job.exception(30))
+        del job
+        assert pool.submit(lambda: True).result(30), "the worker has let go of the job before"
+        assert held[0]() is None
+    finally:
+        gc.enable()

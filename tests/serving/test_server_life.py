@@ -21,7 +21,7 @@ from PIL import Image
 from kennel.classifier.predictor import Predictor
 from kennel.classifier.preprocess import normalise
 from serving.server import LAST_CALL_S, listen
-from tests.serving.serving_harness import ROOT, Server, encoded, network, same_ranking, save, scene
+from tests.serving.serving_harness import ROOT, Server, b64, encoded, network, same_ranking, save, scene
 
 PHOTO = encoded(scene(3), "JPEG")
 HEAD = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(PHOTO)}\r\n\r\n"
@@ -102,6 +102,29 @@ def open_if_read(pipe):
         return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
         return None
+
+
+def test_a_worker_that_does_not_come_back_turns_ping_to_503(start_server, artifact):
+    large = b64(encoded(Image.new("RGB", (3000, 2000), "teal"), "PNG"))
+    body = json.dumps([large] * 64).encode()  # several seconds of one worker
+    server = start_server(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="1", KENNEL_STUCK_S="1")
+    server.wait_until_ready()
+    answers = []
+    asker = threading.Thread(target=lambda: answers.append(post(server, body, "application/json")))
+    asker.start()
+    with server.client() as client:
+        ping = server.wait_for(lambda: unhealthy(client), "an unhealthy /ping")
+        assert ping["code"] == "stuck"
+        assert "busy with one request for" in ping["error"]
+        asker.join()
+        assert answers[0].status_code == 200
+        assert client.get("/ping").status_code == 200, "it has come back"
+    assert server.end() == (0, "")
+
+
+def unhealthy(client: httpx.Client) -> dict | None:
+    answer = client.get("/ping")
+    return None if answer.status_code == 200 else answer.json()
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,7 @@ def load_data(job: Job, channels: Channels, epochs: Epochs) -> Data:
     config, world = job.config, job.world
     reason = "as given" if config.num_workers >= 0 else default_workers(job.device, world.local_size)[1]
     _LOG.info("Loader: %d processes (%s)", job.workers, reason)
-    images = len(channels.train)
+    images, stamped = len(channels.train), job.profiler.is_on
     cache = cache_for(images + len(channels.validation), config.image_cache, world.local_size)
     validation = evaluation_loader(
         channels.validation,
@@ -148,9 +148,10 @@ def load_data(job: Job, channels: Channels, epochs: Epochs) -> Data:
         rank=world.rank,
         processes=world.size,
         cache=cache and cache.part(images),
+        stamped=stamped,
     )
     views = training_images(job, channels, cache)
-    training = training_loader(views, epochs.steps, workers=job.workers, pin=job.pin)
+    training = training_loader(views, epochs.steps, workers=job.workers, pin=job.pin, stamped=stamped)
     if job.workers > 0:
         # All forks here, none in the middle of training: one would hang among the threads of an exchange, and alone it
         # would make the next step copy every page that it writes to.

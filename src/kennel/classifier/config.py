@@ -128,6 +128,15 @@ class TrainConfig:
     checkpoint_minutes: float = _hp(10.0, low=0.0, high=10_000.0, about="longest time between saves inside an epoch")
     keep_checkpoints: int = _hp(3, low=2, high=1_000, about="newest checkpoints to keep")
     debugger: str = _hp("auto", choices=("auto", "off"), about="smdebug hook; off registers no hook at all")
+    profiler: str = _hp(
+        "auto",
+        choices=("auto", "off", "full"),
+        about="time of every step's parts and what the machine does; off measures nothing; full: system metrics even "
+        "where the platform writes them",
+    )
+    profiler_interval_ms: int = _hp(500, low=100, high=60_000, about="between two samples of system metrics")
+    profiler_start_step: int = _hp(10, low=0, high=10**9, about="first step whose operators are recorded")
+    profiler_steps: int = _hp(3, low=0, high=1_000, about="steps whose operators are recorded; 0: none")
     seed: int = _hp(0, low=0, high=2**31 - 1, about="seed of the split, the order, the augmentation and the new head")
 
 

@@ -74,6 +74,19 @@ class ContainerPaths:
         return self.config_dir / "debughookconfig.json"
 
     @property
+    def profiler_config_file(self) -> Path:
+        """The request's ProfilerConfig, present only when the request had one."""
+        return self.config_dir / "profilerconfig.json"
+
+    @property
+    def profiler_dir(self) -> Path:
+        """What the platform uploads of a profile while the job runs, where ProfilingParameters name no other LocalPath.
+
+        Source: smdebug, profiler/profiler_constants.py, BASE_FOLDER_DEFAULT.
+        """
+        return self.base / "output/profiler"
+
+    @property
     def input_data_config_file(self) -> Path:
         """One object a channel: ContentType, TrainingInputMode, S3DistributionType, RecordWrapperType."""
         return self.config_dir / "inputdataconfig.json"

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from kennel.classifier.contract import ContainerPaths
+from kennel.classifier.profiling import OFF, Profiler
 
 _LOG = logging.getLogger(__name__)
 _LOSSES_PER_EPOCH = 20
@@ -54,7 +55,13 @@ class Debugger:
 
 
 def attach(
-    model: nn.Module, losses: Sequence[nn.Module], paths: ContainerPaths, *, choice: str, steps_per_epoch: int
+    model: nn.Module,
+    losses: Sequence[nn.Module],
+    paths: ContainerPaths,
+    *,
+    choice: str,
+    steps_per_epoch: int,
+    profiler: Profiler = OFF,
 ) -> Debugger:
     """Register smdebug's hook on a network and its loss modules.
 
@@ -64,10 +71,12 @@ def attach(
         paths: where the configuration may be, and where tensors go without one.
         choice: the hyperparameter `debugger`; "off" registers nothing.
         steps_per_epoch: decides the default intervals.
+        profiler: measures the hook.
     """
     if choice == "off":
         return Debugger()
     os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")  # read once, when smdebug is imported
+    os.environ["SMPROFILER_CONFIG_PATH"] = os.devnull  # its own profiler would write into the files of ours
     try:
         import smdebug.pytorch as smd
     except ImportError as error:
@@ -86,12 +95,22 @@ def attach(
     hook.has_default_configuration = lambda: True
     to_numpy = hook._make_numpy_array  # numpy has no bfloat16, which mixed precision gives the activations
     hook._make_numpy_array = lambda value: to_numpy(value.float() if _is_bfloat16(value) else value)
+    if profiler.is_on:
+        _measure(hook, profiler)
     hook.register_module(model)
     for loss in losses:
         hook.register_loss(loss)
     source = config_file.name if config_file.exists() else "Kennel's default"
     _LOG.info("Debugger: smdebug hook by %s, tensors in %s", source, hook.out_dir)
     return Debugger(hook, Path(hook.out_dir))
+
+
+def _measure(hook: Any, profiler: Profiler) -> None:
+    """Let the profiler see what the hook takes; before it is registered, since torch keeps its bound methods."""
+    for name in ("forward_pre_hook", "forward_hook", "fhook"):
+        setattr(hook, name, profiler.hook(getattr(hook, name)))
+    for_gradient = hook.backward_hook
+    hook.backward_hook = lambda name: profiler.hook(for_gradient(name), backward=True)
 
 
 def _is_bfloat16(value: Any) -> bool:

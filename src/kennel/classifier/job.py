@@ -13,6 +13,7 @@ from kennel.classifier.distributed import World
 from kennel.classifier.loader import default_workers
 from kennel.classifier.precision import Precision
 from kennel.classifier.preprocess import Preprocessing, normalise
+from kennel.classifier.profiling import OFF, Profiler
 from kennel.classifier.stop import StopSignal
 
 _EVALUATION_BATCH = 256  # without gradients a larger one is no faster, and needs more memory
@@ -28,6 +29,7 @@ class Job:
     device: torch.device
     stop: StopSignal
     world: World
+    profiler: Profiler = OFF
 
     @property
     def workers(self) -> int:

@@ -27,6 +27,7 @@ from kennel.classifier.errors import ConfigError, TrainingError
 from kennel.classifier.loader import available_cores
 
 _LOG = logging.getLogger(__name__)
+_PORT_VARIABLE = "MASTER_PORT"  # torchrun's, too; for hosts that share the ports of one machine
 _PORT = 29_500  # torchrun's own default; hosts that have not spoken yet have to agree on one
 _MEET_S = 900  # a host's name may resolve minutes after the container starts
 
@@ -109,12 +110,24 @@ def _launch_config(plan: Plan) -> LaunchConfig:
         run_id="kennel",
         role="trainer",
         rdzv_backend="c10d" if alone else "static",
-        rdzv_endpoint="localhost:0" if alone else f"{names[0]}:{_PORT}",
+        rdzv_endpoint="localhost:0" if alone else f"{names[0]}:{meeting_port()}",
         rdzv_configs={"timeout": _MEET_S} | ({} if alone else {"rank": plan.hosts.rank}),
         local_addr="localhost" if alone else plan.hosts.current,
         max_restarts=0,
         signals_to_handle="SIGINT",
     )
+
+
+def meeting_port(environ: Mapping[str, str] = os.environ) -> int:
+    """Where the hosts of a job meet on the first one: MASTER_PORT, or else torchrun's default.
+
+    Raises:
+        ConfigError: the variable is no port.
+    """
+    text = environ.get(_PORT_VARIABLE) or str(_PORT)
+    if not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise ConfigError([f"{_PORT_VARIABLE} is '{text}'; set it to a port from 1 to 65535, or leave it out."])
+    return int(text)
 
 
 def _environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from kennel.classifier.augment import augment
 from kennel.classifier.cache import ImageCache
@@ -28,6 +28,7 @@ from kennel.classifier.preprocess import Preprocessing, evaluation_tensor, scale
 
 T = TypeVar("T")
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (N, 3, H, W) and int64 (N,)
+Stamp = tuple[int, int, int]  # a worker (-1: no worker), and when a batch was begun and ended, by time.monotonic_ns
 Key = tuple[int, ...]  # (epoch, image) or (epoch, image, number of the view)
 
 _REST_S = 0.3
@@ -100,6 +101,28 @@ class EvaluationImages(Dataset[tuple[torch.Tensor, int]]):
             side = self._preprocessing.crop_px
             self._cache.put(index, view.numpy().reshape(side, side, 3))  # as it lies, not as an image
         return view, sample.target
+
+
+class StampedImages(Dataset[tuple[torch.Tensor, int]]):
+    """Images whose batches tell who made them and when; to be collated by `collate_stamped`."""
+
+    def __init__(self, images: Dataset[tuple[torch.Tensor, int]]) -> None:
+        self._images = images
+
+    def __getitem__(self, key: Any) -> tuple[torch.Tensor, int]:
+        return self._images[key]
+
+    def __getitems__(self, keys: Sequence[Any]) -> tuple[int, list[tuple[torch.Tensor, int]]]:
+        """What a loader asks for, once a batch."""
+        return time.monotonic_ns(), [self._images[key] for key in keys]
+
+
+def collate_stamped(batch: tuple[int, list[tuple[torch.Tensor, int]]]) -> tuple[torch.Tensor, torch.Tensor, Stamp]:
+    """Images, targets, and the stamp."""
+    started_ns, items = batch
+    images, targets = default_collate(items)
+    worker = get_worker_info()
+    return images, targets, (-1 if worker is None else worker.id, started_ns, time.monotonic_ns())
 
 
 class Order:
@@ -221,9 +244,11 @@ def default_workers(device: torch.device, processes: int = 1) -> tuple[int, str]
     return max(1, cores // 4), f"{cores} cores also compute the steps"
 
 
-def training_loader(images: TrainingImages, batches: EpochBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
-    """Batches of random views. Set `batches.epoch` before each pass."""
-    return _loader(images, batches, workers, pin)
+def training_loader(
+    images: TrainingImages, batches: EpochBatches, *, workers: int, pin: bool, stamped: bool = False
+) -> DataLoader[Batch]:
+    """Batches of random views, `stamped` for the profiler. Set `batches.epoch` before each pass."""
+    return _loader(images, batches, workers, pin, stamped=stamped)
 
 
 def view_loader(
@@ -247,10 +272,11 @@ def evaluation_loader(
     rank: int = 0,
     processes: int = 1,
     cache: ImageCache | None = None,
+    stamped: bool = False,
 ) -> DataLoader[Batch]:
     """Batches of centre crops in the folder's order; of several processes each gets every n-th batch."""
     batches = _chunks(range(len(folder)), batch_size)[rank::processes]
-    return _loader(EvaluationImages(folder, preprocessing, cache), batches, workers, pin)
+    return _loader(EvaluationImages(folder, preprocessing, cache), batches, workers, pin, stamped=stamped)
 
 
 def begin(loader: DataLoader[Batch]) -> Iterator[Batch]:
@@ -268,9 +294,14 @@ def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[first : first + size] for first in range(0, len(items), size)]
 
 
-def _loader(images: Dataset[Any], batches: Iterable[Sequence[Any]], workers: int, pin: bool) -> DataLoader[Batch]:
+def _loader(
+    images: Dataset[Any], batches: Iterable[Sequence[Any]], workers: int, pin: bool, *, stamped: bool = False
+) -> DataLoader[Batch]:
+    collate: Any = collate_stamped if stamped else None
+    made: Dataset[Any] = StampedImages(images) if stamped else images
     return DataLoader(
-        images,
+        made,
+        collate_fn=collate,
         batch_sampler=batches,  # type: ignore[arg-type]  # any sequence is as good as a list
         num_workers=workers,
         persistent_workers=workers > 0,

@@ -29,6 +29,7 @@ from kennel.classifier.loader import Batch, EpochBatches
 from kennel.classifier.metrics import metric_line
 from kennel.classifier.model import head_parameters, set_training_mode
 from kennel.classifier.precision import Precision
+from kennel.classifier.profiling import OFF, Profiler
 from kennel.classifier.progress import Progress
 from kennel.classifier.recipe import (
     accumulation,
@@ -39,6 +40,7 @@ from kennel.classifier.recipe import (
     updates_per_epoch,
 )
 from kennel.classifier.stop import StopSignal
+from kennel.classifier.timeline import EVAL, TRAIN
 
 _LOG = logging.getLogger(__name__)
 # What may differ between a run and its resumption, because the weights do not depend on it.
@@ -48,6 +50,10 @@ _FREE = (
     "checkpoint_minutes",
     "keep_checkpoints",
     "debugger",
+    "profiler",
+    "profiler_interval_ms",
+    "profiler_start_step",
+    "profiler_steps",
     "bad_images",
     "image_cache",
 )
@@ -85,6 +91,7 @@ class Trainer:
         checkpoints: where the first process saves; None: nowhere.
         metrics_file: where the first process writes one line an epoch.
         world: the processes that train together.
+        profiler: measures the parts of every step.
     """
 
     def __init__(
@@ -100,7 +107,9 @@ class Trainer:
         checkpoints: CheckpointFolder | None,
         metrics_file: Path,
         world: World = ALONE,
+        profiler: Profiler = OFF,
     ) -> None:
+        self.profiler = profiler
         self.model, self.data, self.prepare, self.config = model, data, prepare, config
         self.device, self.precision, self.scaler = device, precision, precision.scaler()
         self.stop, self.checkpoints, self.metrics_file, self.world = stop, checkpoints, metrics_file, world
@@ -133,7 +142,8 @@ class Trainer:
             if self.epoch < self.config.epochs:  # its first batches are made while this epoch is judged
                 self._coming = self._begin(self.epoch + 1)
             debugger.evaluation_mode()
-            evaluation = self._validate()
+            with self.profiler.span("Validation", epoch=self.epoch):
+                evaluation = self._validate()
             if self._stopping:  # the validation was cut short and says nothing; it is done again after a resumption
                 break
             if not self._end_epoch(evaluation):
@@ -147,7 +157,7 @@ class Trainer:
 
     def _begin(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         self.data.steps.epoch, self.data.steps.skip = epoch, skip
-        return iter(self.data.training)
+        return self.profiler.begin(self.data.training)
 
     def _train_epoch(self) -> None:
         set_training_mode(self.model)
@@ -158,8 +168,9 @@ class Trainer:
             self._coming = self._begin(self.epoch, skip=self.batches_done)
         coming, self._coming = self._coming, None
         before, started = self.sums.seconds, time.perf_counter()
-        for images, targets in coming:
+        for images, targets in self.profiler.steps(coming, TRAIN, self.steps_done, self.epoch):
             updated = self._step(images, targets)
+            self.profiler.end_step()
             self.batches_done += 1
             self.sums.seconds = before + time.perf_counter() - started
             rate = self.sums.images / self.sums.seconds
@@ -176,26 +187,32 @@ class Trainer:
         """Learn from a batch; True when the weights have changed, which `accumulate_steps` makes rarer."""
         sizes = self.data.steps.sizes
         averaged, is_last = accumulation(self.batches_done, sizes, self.config.accumulate_steps)
-        wanted = targets.to(self.device, non_blocking=True)
-        inputs, goal = self.prepare(images), wanted
-        if self.mixing is not None:
-            inputs, goal = self.mixing(inputs, wanted, self.steps_done)
-        share = self._share(goal)
+        span = self.profiler.span
+        with span("HostToDevice"):
+            wanted = targets.to(self.device, non_blocking=True)
+            inputs, goal = self.prepare(images), wanted
+            if self.mixing is not None:
+                inputs, goal = self.mixing(inputs, wanted, self.steps_done)
+            share = self._share(goal)
         with self._exchange(is_last):
-            with self.precision.autocast():
-                logits = self.forward(inputs)
-            loss = self.loss(logits.float(), goal)
-            # Gradients are averaged over the processes, whose shares of a step may differ.
-            self.scaler.scale(loss * (share * self.world.size / averaged)).backward()
+            with span("Forward"):
+                with self.precision.autocast():
+                    logits = self.forward(inputs)
+                loss = self.loss(logits.float(), goal)
+            with span("Backward(post-forward)", "Backward"):
+                # Gradients are averaged over the processes, whose shares of a step may differ.
+                self.scaler.scale(loss * (share * self.world.size / averaged)).backward()
         if is_last:
-            self._update()
+            with span("Optimizer"):
+                self._update()
         late = self.world.is_first and time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes
-        stops, lates, summed, hits = self.world.sums(
-            bool(self.stop),
-            late,
-            float(loss.detach()) * share,  # waits for the GPU; once a step
-            int((logits.detach().argmax(1) == wanted).sum()),
-        )
+        with span("Synchronize"):
+            stops, lates, summed, hits = self.world.sums(
+                bool(self.stop),
+                late,
+                float(loss.detach()) * share,  # waits for the GPU; once a step
+                int((logits.detach().argmax(1) == wanted).sum()),
+            )
         self._stopping, self._save_is_due = stops > 0, lates > 0
         self.sums.images += sizes[self.batches_done]
         self.sums.loss += summed
@@ -237,10 +254,13 @@ class Trainer:
         self.world.same_buffers(network)
 
         def logits_of(images: torch.Tensor) -> torch.Tensor:
-            with self.precision.autocast():
-                return network(self.prepare(images))  # type: ignore[no-any-return]
+            with self.profiler.span("HostToDevice"):
+                inputs = self.prepare(images)
+            with self.profiler.span("Forward"), self.precision.autocast():
+                return network(inputs)  # type: ignore[no-any-return]
 
-        batches = self._until_stop(self.data.validation)
+        first = (self.epoch - 1) * len(self.data.validation)
+        batches = self._until_stop(self.profiler.steps(self.data.validation, EVAL, first, self.epoch))
         evaluation = evaluate(logits_of, batches, watch=self.validation_loss, world=self.world)
         self._stopping = self.world.sums(bool(self.stop))[0] > 0
         return evaluation
@@ -289,11 +309,15 @@ class Trainer:
         if self.checkpoints is None:
             return
         self._saved_at = time.monotonic()
+        with self.profiler.span("Checkpoint"):
+            self._save_to(self.checkpoints)
+
+    def _save_to(self, checkpoints: CheckpointFolder) -> None:
         state = self.state()
         if not self.world.is_first:
             return
         try:
-            path = self.checkpoints.save(state, self.steps_done)
+            path = checkpoints.save(state, self.steps_done)
         except OSError as error:  # training goes on: what it has learnt so far is worth more than this file
             _LOG.warning("No checkpoint at step %d: %s. Earlier ones are untouched.", self.steps_done, error)
         else:

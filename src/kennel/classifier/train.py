@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kennel.classifier import debugging, features, report
+from kennel.classifier import debugging, features, profile_report, profiling, report
 from kennel.classifier.artifact import Meta, save_artifact
 from kennel.classifier.channels import Channels, Epochs, check_batch, load_channels, load_data, plan_epochs
 from kennel.classifier.checkpoints import CheckpointFolder
@@ -25,7 +25,7 @@ from kennel.classifier.errors import ConfigError, TrainingError
 from kennel.classifier.folder import read_labels
 from kennel.classifier.history import History
 from kennel.classifier.job import Job
-from kennel.classifier.loop import Trainer
+from kennel.classifier.loop import Data, Trainer
 from kennel.classifier.model import (
     build,
     check_train_layers,
@@ -55,33 +55,47 @@ def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> None:
     """
     world = World.from_environ()
     device = world.device()
-    world.start(device)
-    torch.manual_seed(config.seed)
-    world.first_does(lambda: check_config(config, world))
-    preprocessing = Preprocessing.for_arch(config.arch, resize_px=config.resize_px, crop_px=config.crop_px)
-    job = Job(config, paths, preprocessing, device, stop, world)
-    channels = world.each_host_does(lambda: load_channels(config, paths))
-    model = prepare_model(job, len(channels.train.classes))
+    profiler = profiling.start(config, paths, world, device)
+    try:
+        world.start(device)
+        torch.manual_seed(config.seed)
+        world.first_does(lambda: check_config(config, world))
+        preprocessing = Preprocessing.for_arch(config.arch, resize_px=config.resize_px, crop_px=config.crop_px)
+        work(Job(config, paths, preprocessing, device, stop, world, profiler))
+    finally:
+        profiler.close()
+    if world.is_first and profiler.training_steps >= profile_report.LEAST_STEPS and not stop:
+        profile_report.write(paths)
+
+
+def work(job: Job) -> None:
+    """From the channels to the artifact."""
+    with job.profiler.span("Initialization", "Channels"):
+        channels = job.world.each_host_does(lambda: load_channels(job.config, job.paths))
+    with job.profiler.span("Initialization", "Network"):
+        model = prepare_model(job, len(channels.train.classes))
     history, epochs = train(job, model, channels)
-    world.close()
-    if world.is_first:
+    job.world.close()
+    if job.world.is_first:
         leave(job, model, channels, history, epochs)
 
 
 def leave(job: Job, model: nn.Module, channels: Channels, history: History, epochs: Epochs) -> None:
     """Write the artifact with the best weights, then judge it as it lies on disk."""
-    if history.rows:
-        put_back(model, history.best_state)
-    meta = describe(job, channels, epochs, history)
-    save_artifact(job.paths.model_dir, model, meta)
-    predictor = Predictor.load(job.paths.model_dir)
-    save_probes(job.paths.model_dir, choose_probes(predictor, channels.validation))
+    with job.profiler.span("Finalization", "Artifact"):
+        if history.rows:
+            put_back(model, history.best_state)
+        meta = describe(job, channels, epochs, history)
+        save_artifact(job.paths.model_dir, model, meta)
+        predictor = Predictor.load(job.paths.model_dir)
+        save_probes(job.paths.model_dir, choose_probes(predictor, channels.validation))
     which = f"epoch {history.best_epoch} of {len(history.rows)}" if history.rows else "the last step, not validated"
     _LOG.info("Artifact: weights of %s, in %s", which, job.paths.model_dir)
     if history.stopped:
         return  # the platform waits 120 seconds and no longer; reports come with the resumed run
     judged = ("test", channels.test) if channels.test else ("validation", channels.validation)
-    report.write(job.paths, history.rows, *judged, batch_size=job.evaluation_batch, workers=job.workers)
+    with job.profiler.span("Finalization", "Report"):
+        report.write(job.paths, history.rows, *judged, batch_size=job.evaluation_batch, workers=job.workers)
 
 
 def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epochs]:
@@ -91,24 +105,22 @@ def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epoc
         what the epochs gave, and what the epochs were made of.
     """
     config, world, device = job.config, job.world, job.device
-    checkpoints = world.first_does(lambda: checkpoint_folder(config, job.paths))
-    state = world.first_does(checkpoints.load) if checkpoints else None
-    side = job.preprocessing.crop_px
-    blank = torch.zeros(math.ceil(config.batch_size / world.size), 3, side, side, device=device)
-    # A measurement may come out differently each time: a resumed run keeps the choice that it began with.
-    measured = Precision(**state["precision"]) if state else choose(model, blank, config, device)
-    precision = world.first_does(lambda: measured)
-    _LOG.info("Device: %s, %d threads", device, torch.get_num_threads())
-    _LOG.info("Precision: %s", precision)
-    precision.place(model)
+    part = partial(job.profiler.span, "Initialization")
+    with part("Checkpoint"):
+        checkpoints = world.first_does(lambda: checkpoint_folder(config, job.paths))
+        state = world.first_does(checkpoints.load) if checkpoints else None
+    with part("Precision"):
+        precision = settle_precision(job, model, state)
     epochs, kept = plan_epochs(job, channels), None
     if config.train_layers == "head":
         try:
-            kept = features.keep(job, model, channels, epochs, precision)
+            with part("Features"):
+                kept = features.keep(job, model, channels, epochs, precision)
         except features.Stopped:
             return stopped_early(state), epochs
     if kept is None:
-        trained, data, prepare = model, load_data(job, channels, epochs), job.prepare(precision)
+        with part("Loaders"):
+            trained, data, prepare = model, load_data(job, channels, epochs), job.prepare(precision)
     else:
         (trained, data), prepare = kept, partial(torch.Tensor.to, device=device)
     if world.rank > 0:
@@ -124,16 +136,60 @@ def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epoc
         checkpoints=checkpoints,
         metrics_file=job.paths.output_data_dir / "metrics.jsonl",
         world=world,
+        profiler=job.profiler,
     )
     if state is not None:
         trainer.restore(state)
-    losses = [trainer.loss, trainer.validation_loss]
-    steps = len(data.training)
-    choice = config.debugger if world.is_first else "off"  # one worker writes
-    debugger = debugging.attach(trained, losses, job.paths, choice=choice, steps_per_epoch=steps)
+    with part("Debugger"):
+        debugger = attach_debugger(job, trainer)
+    describe_run(job, precision, data)
     history = trainer.fit(debugger)
+    job.profiler.end_training(trainer.steps_done)
     debugger.close()
     return history, epochs
+
+
+def settle_precision(job: Job, model: nn.Module, state: dict[str, Any] | None) -> Precision:
+    """The arithmetic of the run; lays the network's weights out for it.
+
+    A measurement may come out differently each time: a resumed run keeps the choice that it began with.
+    """
+    side = job.preprocessing.crop_px
+    blank = torch.zeros(math.ceil(job.config.batch_size / job.world.size), 3, side, side, device=job.device)
+    measured = Precision(**state["precision"]) if state else choose(model, blank, job.config, job.device)
+    precision = job.world.first_does(lambda: measured)
+    _LOG.info("Device: %s, %d threads", job.device, torch.get_num_threads())
+    _LOG.info("Precision: %s", precision)
+    precision.place(model)
+    return precision
+
+
+def attach_debugger(job: Job, trainer: Trainer) -> debugging.Debugger:
+    """On what is trained; one worker writes."""
+    return debugging.attach(
+        trainer.model,
+        [trainer.loss, trainer.validation_loss],
+        job.paths,
+        choice=job.config.debugger if job.world.is_first else "off",
+        steps_per_epoch=len(trainer.data.training),
+        profiler=job.profiler,
+    )
+
+
+def describe_run(job: Job, precision: Precision, data: Data) -> None:
+    """Tell the profiler what the loop uses."""
+    config = job.config
+    job.profiler.describe(
+        arch=config.arch,
+        batch_size=config.batch_size,
+        images_per_process=math.ceil(config.batch_size / job.world.size),
+        epochs=config.epochs,
+        steps_per_epoch=len(data.training),
+        crop_px=job.preprocessing.crop_px,
+        precision=str(precision),
+        num_workers=getattr(data.training, "num_workers", 0),
+        train_layers=config.train_layers,
+    )
 
 
 def put_back(model: nn.Module, state: dict[str, torch.Tensor]) -> None:

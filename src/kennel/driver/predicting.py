@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from kennel.driver.errors import DriverError
 from kennel.driver.refusals import botocore_errors, code_of, explain
 from kennel.driver.requests import unique_name
 from kennel.driver.session import Session
-from kennel.driver.uris import read, write
+from kennel.driver.uris import read, remove, write
 
 CONTENT_TYPES = {
     ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".bmp": "image/bmp",
@@ -26,6 +27,7 @@ CONTENT_TYPES = {
 ANY_IMAGE = "application/octet-stream"
 _AT_ONCE = 4
 _ASYNC_POLL_S = 0.5
+_QUOTED = re.compile(r'error \((?P<status>\d+)\) from \S+ with message "(?P<body>.*)"\. See ', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -158,32 +160,48 @@ def _parse(path: Path, body: bytes, variant: str, seconds: float) -> Answer:
 
 
 def _ask_later(session: Session, question: Question, path: Path) -> Answer:
-    """Leave the photo in storage, and wait for the answer there."""
+    """Leave the photo in storage, and wait for the answer there; the photo is taken away again."""
     begun = time.monotonic()
     source = f"{session.base_uri}/async-input/{unique_name('photo')}{path.suffix}"
     write(source, path.read_bytes(), lambda: session.clients("s3"))
-    answer = session.send(
-        "InvokeEndpointAsync",
-        {
-            "EndpointName": question.endpoint,
-            "InputLocation": source,
-            "ContentType": content_type(path),
-            "Accept": "application/json",
-            "CustomAttributes": question.attributes,
-        },
-        service="sagemaker-runtime",
-    )
-    if "OutputLocation" not in answer:
+    try:
+        answer = session.send(
+            "InvokeEndpointAsync",
+            {
+                "EndpointName": question.endpoint,
+                "InputLocation": source,
+                "ContentType": content_type(path),
+                "Accept": "application/json",
+                "CustomAttributes": question.attributes,
+            },
+            service="sagemaker-runtime",
+        )
+        return _wait_for_answer(session, question, path, answer, begun)
+    finally:
+        remove(source, lambda: session.clients("s3"))
+
+
+def _wait_for_answer(session: Session, question: Question, path: Path, places: Any, begun: float) -> Answer:
+    if "OutputLocation" not in places:
         raise DriverError(f"Endpoint {question.endpoint} names no place for its answer.", "Is it asynchronous?")
     while time.monotonic() - begun < question.timeout_s:
-        body = read(answer["OutputLocation"], lambda: session.clients("s3"))
+        body = read(places["OutputLocation"], lambda: session.clients("s3"))
         if body is not None:
             return _parse(path, body, "", time.monotonic() - begun)
-        failure = answer.get("FailureLocation") and read(answer["FailureLocation"], lambda: session.clients("s3"))
+        failure = places.get("FailureLocation") and read(places["FailureLocation"], lambda: session.clients("s3"))
         if failure:
-            return Answer(path, error=failure.decode(errors="replace"))
+            return Answer(path, error=_told(failure.decode(errors="replace")))
         time.sleep(_ASYNC_POLL_S)
-    return Answer(path, error=f"no answer after {question.timeout_s:g} s in {answer['OutputLocation']}")
+    return Answer(path, error=f"no answer after {question.timeout_s:g} s in {places['OutputLocation']}")
+
+
+def _told(failure: str) -> str:
+    """What the model itself said, where a failure quotes its JSON; the whole failure elsewhere."""
+    quoted = _QUOTED.search(failure)
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        if quoted:
+            return f"{json.loads(quoted['body'])['error']} (status {quoted['status']})"
+    return failure
 
 
 def content_type(path: Path) -> str:

@@ -78,3 +78,17 @@ def write(uri: str, data: bytes, s3: Any) -> None:
     bucket, key = split_s3(uri)
     with explained(f"Writing {uri}"):
         s3().put_object(Bucket=bucket, Key=key, Body=data)
+
+
+def remove(uri: str, s3: Any) -> None:
+    """Delete one object or file; nothing when it is not there.
+
+    Raises:
+        DriverError: it may not be deleted.
+    """
+    if uri.startswith("file://"):
+        path_of(uri).unlink(missing_ok=True)
+        return
+    bucket, key = split_s3(uri)
+    with explained(f"Deleting {uri}"):
+        s3().delete_object(Bucket=bucket, Key=key)

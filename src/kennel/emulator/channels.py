@@ -71,6 +71,16 @@ def _read(entry: Mapping[str, Any], default_mode: str) -> Channel:
     )
 
 
+def channel_notes(channels: list[Channel]) -> Iterator[str]:
+    """Sentences about what is delivered in another way than on SageMaker, to the same effect."""
+    for channel in channels:
+        if channel.input_mode == FAST_FILE and channel.uri.scheme != FILE:
+            yield (
+                f"Channel '{channel.name}': FastFile mode copies '{channel.uri}' before the program starts instead of "
+                "streaming it: the start takes as long as in File mode, and the disk must have room."
+            )
+
+
 def channel_refusals(channels: list[Channel], groups: tuple[str, ...]) -> Iterator[str]:
     """Sentences about what cannot be delivered; `groups` are the names of the job's instance groups."""
     names = [channel.name for channel in channels]

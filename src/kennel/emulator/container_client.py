@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import h11
 
 _IDLE_S = 2.0  # less than any server keeps a connection, so that a request seldom meets one that is being closed
 _READ_BYTES = 256 * 1024
 _CONNECT_S = 2.0
+Body = bytes | Path  # a file is sent as it is read, so that it need not fit into memory
 
 
 class NotSentError(Exception):
@@ -39,14 +42,31 @@ class _Connection:
         self.idle_since = 0.0
 
     def is_good(self) -> bool:
-        """Whether another request may be sent on it."""
-        return not self._reader.at_eof() and time.monotonic() - self.idle_since < _IDLE_S
+        """Whether another request may be sent on it: it was used a moment ago, and nobody has closed it since."""
+        if self._writer.is_closing() or time.monotonic() - self.idle_since >= _IDLE_S:
+            return False
+        poll = select.poll()  # the event loop may not have looked yet; a server has nothing to say unasked but the end
+        poll.register(self._writer.get_extra_info("socket"), select.POLLIN)
+        return not self._reader.at_eof() and not poll.poll(0)
 
-    async def exchange(self, request: h11.Request, body: bytes, limit_bytes: int) -> Answer:
-        head, data = self._http.send(request) or b"", self._http.send(h11.Data(data=body)) or b""
+    async def exchange(self, request: h11.Request, body: Body, limit_bytes: int) -> Answer:
+        try:
+            await self._send(request, body)
+        except ConnectionError as error:  # it may have refused the rest, and said why
+            return await self._read_answer(limit_bytes, error)
+        return await self._read_answer(limit_bytes)
+
+    async def _send(self, request: h11.Request, body: Body) -> None:
+        unsent = self._http.send(request) or b""
+        for block in _blocks(body):
+            # Head and first block together: one call of the kernel, one packet for a small request.
+            self._writer.write(unsent + (self._http.send(h11.Data(data=block)) or b""))
+            unsent = b""
+            await self._writer.drain()
+        self._writer.write(unsent)
         self._http.send(h11.EndOfMessage())
-        self._writer.writelines([head, data])  # one call of the kernel, one packet for a small request
-        await self._writer.drain()
+
+    async def _read_answer(self, limit_bytes: int, cause: ConnectionError | None = None) -> Answer:
         status, headers, parts, size = 0, {}, [], 0
         while True:
             event = self._http.next_event()
@@ -63,7 +83,7 @@ class _Connection:
             elif isinstance(event, h11.EndOfMessage):
                 return Answer(status, headers, b"".join(parts))
             elif not isinstance(event, h11.InformationalResponse):
-                raise BrokenError("it closed the connection before it had answered")
+                raise BrokenError("it closed the connection before it had answered") from cause
 
     def renew(self) -> bool:
         """Be ready for another request; False when the container wants to close it."""
@@ -86,7 +106,7 @@ class Connections:
         self._port = port
         self._idle: list[_Connection] = []
 
-    async def post(self, path: str, headers: Mapping[str, str], body: bytes, limit_bytes: int) -> Answer:
+    async def post(self, path: str, headers: Mapping[str, str], body: Body, limit_bytes: int) -> Answer:
         """Send a request and read its answer.
 
         Raises:
@@ -95,11 +115,10 @@ class Connections:
         """
         return await self.request("POST", path, headers, body, limit_bytes)
 
-    async def request(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, limit_bytes: int
-    ) -> Answer:
+    async def request(self, method: str, path: str, headers: Mapping[str, str], body: Body, limit_bytes: int) -> Answer:
         """Like `post`, with any method."""
-        fixed = [("Host", f"{self._host}:{self._port}"), ("Content-Length", str(len(body)))]
+        size_bytes = body.stat().st_size if isinstance(body, Path) else len(body)
+        fixed = [("Host", f"{self._host}:{self._port}"), ("Content-Length", str(size_bytes))]
         request = h11.Request(method=method, target=path, headers=[*fixed, *headers.items()])
         connection = await self._connection()
         try:
@@ -107,6 +126,9 @@ class Connections:
         except (OSError, h11.RemoteProtocolError) as error:
             connection.close()
             raise BrokenError(f"the connection broke before it had answered ({error})") from error
+        except h11.LocalProtocolError as error:  # fewer bytes than announced, or more
+            connection.close()
+            raise BrokenError(f"the payload changed while it was sent ({error})") from error
         except BaseException:
             connection.close()
             raise
@@ -133,3 +155,12 @@ class Connections:
         for one in [one for one in self._idle if not one.is_good()]:
             self._idle.remove(one)
             one.close()
+
+
+def _blocks(body: Body) -> Iterator[bytes]:
+    if isinstance(body, bytes):
+        yield body
+        return
+    with body.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            yield block

@@ -16,7 +16,9 @@ from botocore.model import Shape
 
 from kennel.emulator.coverage_tables import TABLES
 from kennel.emulator.errors import ValidationException
-from kennel.emulator.protocol import operation_model
+from kennel.emulator.protocol import operation_model, service_model
+
+_RUNTIME = "sagemaker-runtime"
 
 
 class Treatment(Enum):
@@ -36,6 +38,13 @@ class Rule:
 
 
 @functools.cache
+def input_shape(operation: str) -> Shape:
+    """The shape of the requests of an operation of SageMaker or its runtime."""
+    is_runtime = operation in service_model(_RUNTIME).operation_names
+    return operation_model(_RUNTIME if is_runtime else "sagemaker", operation).input_shape
+
+
+@functools.cache
 def rules_of(operation: str) -> dict[str, Rule]:
     """The rule of every member of a request, by dotted path; a structure's own rule stands for what is below it.
 
@@ -43,7 +52,7 @@ def rules_of(operation: str) -> dict[str, Rule]:
         KeyError: a member of botocore's model has no rule. A test keeps that from happening.
     """
     table = _read_table(TABLES[operation])
-    shape = operation_model("sagemaker", operation).input_shape
+    shape = input_shape(operation)
     return {path: _rule(table, path) for path, member in members_of(shape) if member.type_name != "structure"}
 
 
@@ -90,7 +99,7 @@ def accept(operation: str, request: Mapping[str, Any], problems: Sequence[str] =
         ValidationException: there are problems, or members that are refused.
     """
     rules = rules_of(operation)
-    shape = operation_model("sagemaker", operation).input_shape
+    shape = input_shape(operation)
     asked = [(path, rules[path]) for path in dict.fromkeys(_asked(request, shape))]
     refused = [
         f"'{path}' is not emulated: {rule.reason}" for path, rule in asked if rule.treatment is Treatment.REFUSED
@@ -127,7 +136,8 @@ def _markdown_table(table: Mapping[str, Mapping[str, str]]) -> str:
         for treatment in ("recorded", "refused")
         for paths, reason in table.get(treatment, {}).items()
     ]
-    return "\n".join([*lines, "| member | | why, or what to do |", "|---|---|---|", *rows]) + "\n"
+    head = ["| member | | why, or what to do |", "|---|---|---|"] if rows else []
+    return "\n".join([*lines, *head, *rows]) + "\n" * bool(rows)
 
 
 def _quoted(paths: str) -> str:

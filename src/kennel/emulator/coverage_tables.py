@@ -15,6 +15,7 @@ _NO_VPC = "there are no VPCs here"
 _NO_EXPERIMENTS = "experiments and MLflow are not emulated; the job runs without them"
 _NO_HUB = "hubs and their licences need AWS; send an S3 or file:// URI of your own"
 _ONE_MACHINE = "everything runs on this machine"
+_NO_SNS = "there are no topics here; look at OutputLocation and FailureLocation"
 _NO_REGISTRY_AUTH = "docker's own login is used"
 
 _TRAINING: Table = {
@@ -80,10 +81,10 @@ def _container(prefix: str) -> dict[str, dict[str, str]]:
     return {
         "honoured": {
             f"{prefix}.Image {prefix}.Mode {prefix}.ModelDataUrl {prefix}.Environment": "",
+            f"{prefix}.MultiModelConfig.ModelCacheSetting": "",
             f"{source}.S3Uri {source}.S3DataType {source}.CompressionType": "",
         },
         "recorded": {
-            f"{prefix}.MultiModelConfig.ModelCacheSetting": "endpoints of several models are not emulated",
             f"{prefix}.ContainerHostname": "a model has one container here, which nothing calls by name",
             f"{prefix}.ImageConfig.*": _NO_REGISTRY_AUTH,
             f"{source}.ModelAccessConfig.*": "no licence is asked for here",
@@ -108,11 +109,10 @@ _MODEL = _joined(
     _container("PrimaryContainer"),
     _container("Containers"),
     {
-        "honoured": {"ModelName Containers Tags Tags.Key Tags.Value": ""},
+        "honoured": {"ModelName Containers EnableNetworkIsolation Tags Tags.Key Tags.Value": ""},
         "recorded": {
             "ExecutionRoleArn": _NO_IAM,
             "VpcConfig.*": _NO_VPC,
-            "EnableNetworkIsolation": "only the docker runner cuts a container off the network; a process is not",
             "InferenceExecutionConfig.*": "a model has one container here, which is called directly",
         },
     },
@@ -120,7 +120,7 @@ _MODEL = _joined(
 
 _ENDPOINT_CONFIG: Table = {
     "honoured": {
-        "EndpointConfigName ProductionVariants Tags Tags.Key Tags.Value": "",
+        "EndpointConfigName ProductionVariants EnableNetworkIsolation Tags Tags.Key Tags.Value": "",
         "ProductionVariants.VariantName ProductionVariants.ModelName ProductionVariants.InitialInstanceCount": "",
         "ProductionVariants.InitialVariantWeight ProductionVariants.ServerlessConfig.MaxConcurrency": "",
         "ProductionVariants.ContainerStartupHealthCheckTimeoutInSeconds": "",
@@ -130,6 +130,8 @@ _ENDPOINT_CONFIG: Table = {
         "DataCaptureConfig.CaptureOptions.CaptureMode": "",
         "DataCaptureConfig.CaptureContentTypeHeader.CsvContentTypes": "",
         "DataCaptureConfig.CaptureContentTypeHeader.JsonContentTypes": "",
+        "AsyncInferenceConfig.ClientConfig.MaxConcurrentInvocationsPerInstance": "",
+        "AsyncInferenceConfig.OutputConfig.S3OutputPath AsyncInferenceConfig.OutputConfig.S3FailurePath": "",
     },
     "recorded": {
         "ProductionVariants.InstanceType": "a container has all cores and the memory of this machine",
@@ -142,15 +144,16 @@ _ENDPOINT_CONFIG: Table = {
         "ProductionVariants.EnableSSMAccess": "enter with docker exec instead of SSM",
         "ProductionVariants.ManagedInstanceScaling.*": "instances are as many as InitialInstanceCount, or as updated",
         "ProductionVariants.RoutingConfig.PrefixAwareRoutingConfig.*": "requests go to the least busy, or at random",
-        "DataCaptureConfig.KmsKeyId KmsKeyId": _NO_KMS,
+        "DataCaptureConfig.KmsKeyId AsyncInferenceConfig.OutputConfig.KmsKeyId KmsKeyId": _NO_KMS,
+        "AsyncInferenceConfig.OutputConfig.NotificationConfig.SuccessTopic": _NO_SNS,
+        "AsyncInferenceConfig.OutputConfig.NotificationConfig.ErrorTopic": _NO_SNS,
+        "AsyncInferenceConfig.OutputConfig.NotificationConfig.IncludeInferenceResponseIn": _NO_SNS,
         "ExecutionRoleArn": _NO_IAM,
         "VpcConfig.*": _NO_VPC,
-        "EnableNetworkIsolation": "only the docker runner cuts a container off the network; a process is not",
         "MetricsConfig.*": "no metrics of endpoints are published; ask the containers",
         "CrossRegionTrafficConfig.*": "there is one region here",
     },
     "refused": {
-        "AsyncInferenceConfig.*": "asynchronous endpoints are not emulated; leave it out, or use a transform job",
         "ProductionVariants.InstancePools ProductionVariants.InstancePools.*": "send InstanceType and ModelName",
         "ProductionVariants.AcceleratorType": "Elastic Inference has ended; leave it out",
         "ProductionVariants.AcceleratorPartitionLayouts ProductionVariants.AcceleratorPartitionLayouts.*": (
@@ -180,6 +183,35 @@ _ENDPOINT_UPDATE: Table = {
     "recorded": {**_DEPLOYMENT, "RetainDeploymentConfig": "deployments have one form here"},
 }
 
+_ENDPOINT_WEIGHTS: Table = {
+    "honoured": {
+        "EndpointName DesiredWeightsAndCapacities DesiredWeightsAndCapacities.VariantName": "",
+        "DesiredWeightsAndCapacities.DesiredWeight DesiredWeightsAndCapacities.DesiredInstanceCount": "",
+    },
+    "recorded": {},
+    "refused": {
+        "DesiredWeightsAndCapacities.ServerlessUpdateConfig.*": "containers stay started here; update the endpoint",
+    },
+}
+_INVOCATION: Table = {
+    "honoured": {
+        "EndpointName Body ContentType Accept CustomAttributes TargetModel TargetVariant InferenceId": "",
+    },
+    "recorded": {"PrefixAwareId": "requests go to the least busy instance, or to each in turn"},
+    "refused": {
+        "TargetContainerHostname": "a model has one container here; leave it out",
+        "InferenceComponentName": "there are no inference components here; leave it out",
+        "SessionId": "there are no stateful sessions here; leave it out",
+        "EnableExplanations": "Clarify is not emulated; leave it out",
+    },
+}
+_ASYNC_INVOCATION: Table = {
+    "honoured": {
+        "EndpointName Body InputLocation ContentType Accept CustomAttributes InferenceId": "",
+        "RequestTTLSeconds InvocationTimeoutSeconds S3OutputPathExtension Filename": "",
+    },
+}
+
 _TRANSFORM: Table = {
     "honoured": {
         "TransformJobName ModelName Environment Tags Tags.Key Tags.Value": "",
@@ -189,6 +221,7 @@ _TRANSFORM: Table = {
         "TransformInput.ContentType TransformInput.CompressionType TransformInput.SplitType": "",
         "TransformOutput.S3OutputPath TransformOutput.Accept TransformOutput.AssembleWith": "",
         "TransformResources.InstanceCount": "",
+        "DataProcessing.InputFilter DataProcessing.OutputFilter DataProcessing.JoinSource": "",
     },
     "recorded": {
         "TransformOutput.KmsKeyId TransformResources.VolumeKmsKeyId": _NO_KMS,
@@ -198,7 +231,6 @@ _TRANSFORM: Table = {
     },
     "refused": {
         "DataCaptureConfig.*": "a transform's inputs and outputs are files already; leave it out",
-        "DataProcessing.*": "filter and join the files before and after; leave it out",
     },
 }
 
@@ -208,5 +240,8 @@ TABLES: Mapping[str, Table] = {
     "CreateEndpointConfig": _ENDPOINT_CONFIG,
     "CreateEndpoint": _ENDPOINT,
     "UpdateEndpoint": _ENDPOINT_UPDATE,
+    "UpdateEndpointWeightsAndCapacities": _ENDPOINT_WEIGHTS,
+    "InvokeEndpoint": _INVOCATION,
+    "InvokeEndpointAsync": _ASYNC_INVOCATION,
     "CreateTransformJob": _TRANSFORM,
 }

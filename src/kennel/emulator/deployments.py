@@ -19,6 +19,7 @@ CURRENT, NEXT, GENERATION, SCALED_FROM = "_current", "_next", "_generation", "_s
 REASON_CHARS = 1024  # of DescribeEndpoint's FailureReason
 CREATING, UPDATING, IN_SERVICE, FAILED = "Creating", "Updating", "InService", "Failed"
 ROLLING_BACK, OUT_OF_SERVICE, DELETING = "RollingBack", "OutOfService", "Deleting"
+SINGLE_MODEL, MULTI_MODEL = "SingleModel", "MultiModel"  # a container's Mode
 _KEY = re.compile(r"(\d+)/([^/]+)/(\d+)")
 
 
@@ -56,6 +57,12 @@ def new_deployment(generation: int, config: Document, models: Mapping[str, Docum
         "counts": {one["VariantName"]: one.get("InitialInstanceCount", 1) for one in variants},
         "capture": config.get("DataCaptureConfig"),
     }
+
+
+def container_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The one container definition of a model."""
+    found: Mapping[str, Any] = model.get("PrimaryContainer") or model["Containers"][0]
+    return found
 
 
 def keys(deployment: Document | None) -> Iterator[Key]:
@@ -98,8 +105,8 @@ def _summary(
 
 
 def _image(model: Document, since_s: float) -> Document:
-    container = model.get("PrimaryContainer") or model["Containers"][0]
-    return {"SpecifiedImage": container["Image"], "ResolvedImage": container["Image"], "ResolutionTime": since_s}
+    image = container_of(model)["Image"]
+    return {"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": since_s}
 
 
 def capture_summary(deployment: Document) -> Document | None:

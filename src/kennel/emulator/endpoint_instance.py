@@ -60,6 +60,7 @@ class Instance:
         self._container = ServeContainer(shared.runner, spec)
         self._wake = threading.Event()
         self._ending = False
+        self._drain_s = DRAIN_S
         self._leaving = False
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"instance-{spec.name}")
 
@@ -68,8 +69,9 @@ class Instance:
         self._container.handle = handle
         self._thread.start()
 
-    def end(self) -> None:
-        """Answer what was taken on, then stop. Returns at once; it must be out of the route already."""
+    def end(self, drain_s: float = DRAIN_S) -> None:
+        """Answer what was taken on, in `drain_s` at most, then stop. Returns at once; it must be out of the route."""
+        self._drain_s = drain_s
         self._ending = True
         self._wake.set()
 
@@ -100,6 +102,7 @@ class Instance:
             self._become(FAILED, f"InternalServerError: {error!r}")
         if not self._leaving:
             self._drain()
+        if not self._leaving:
             self._container.stop()
             shutil.rmtree(self._spec.folder, ignore_errors=True)
             self._shared.changed()
@@ -127,7 +130,9 @@ class Instance:
                 self._container.start()
         self._container.wait_until_healthy(self._is_over)
         host, port = self._container.address()
-        self.target = Target(Connections(host, port), self._log_group, self.key.log_stream, self._wake.set)
+        connections = Connections(host, port)
+        models = self._container.models(connections)
+        self.target = Target(connections, self._log_group, self.key.log_stream, self._wake.set, models)
         self._become(HEALTHY, "")
 
     def _watch(self) -> None:
@@ -164,6 +169,8 @@ class Instance:
         self._shared.changed()
 
     def _drain(self) -> None:
-        deadline = time.monotonic() + DRAIN_S
+        deadline = time.monotonic() + self._drain_s
         while self.target and not self._shared.routes.is_idle(self.target) and time.monotonic() < deadline:
+            if self._leaving:
+                return
             time.sleep(0.02)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kennel.emulator import deployments
+from kennel.emulator.async_inference import MAX_INVOCATION_S, AsyncInference, per_instance
 from kennel.emulator.deployments import (
     CREATING,
     CURRENT,
@@ -31,8 +32,8 @@ from kennel.emulator.deployments import (
     UPDATING,
     Key,
 )
+from kennel.emulator.endpoint_instance import DRAIN_S, HEALTHY, UNHEALTHY, Instance, Shared
 from kennel.emulator.endpoint_instance import FAILED as INSTANCE_FAILED
-from kennel.emulator.endpoint_instance import HEALTHY, UNHEALTHY, Instance, Shared
 from kennel.emulator.home import Home
 from kennel.emulator.log_files import ENDPOINT_LOGS, WARNING_LOGS
 from kennel.emulator.runners.base import ENDPOINT_LABEL, Runner
@@ -55,6 +56,7 @@ class Tools:
     runner: Runner
     region: str
     routes: Routes
+    waiting: AsyncInference
 
 
 class EndpointLife:
@@ -127,12 +129,18 @@ class EndpointLife:
             wanted.update((key, deployment) for key in deployments.keys(deployment) if deployment)
         for key in [key for key in self._instances if key not in wanted]:
             instance = self._instances.pop(key)
-            instance.end()
+            instance.end(self._drain_s(document))
             self._ending.append(instance)
         self._ending = [instance for instance in self._ending if not instance.has_ended]
         for key, deployment in wanted.items():
             if key not in self._instances and not any(one.key == key for one in self._ending):
                 self._begin(key, deployment, document)
+
+    @staticmethod
+    def _drain_s(document: Document) -> float:
+        """How long an instance that is replaced may still answer."""
+        shown = document.get(CURRENT) or document.get(NEXT) or {"config": {}}
+        return MAX_INVOCATION_S if shown["config"].get("AsyncInferenceConfig") else DRAIN_S
 
     def _begin(self, key: Key, deployment: Document, document: Document) -> None:
         is_new = deployment is document.get(NEXT) or key.index >= (document.get(SCALED_FROM) or {}).get(
@@ -148,7 +156,7 @@ class EndpointLife:
         folder = self._tools.home.endpoint_dir(self.name)
         return Serve(
             name=f"endpoint.{self.name}.{key.generation}.{key.variant}.{key.index}",
-            model=deployment["models"][key.variant],
+            model=_isolated(deployment["models"][key.variant], deployment["config"]),
             folder=folder / f"{key.generation}.{key.variant}.{key.index}",
             model_dir=folder / f"{key.generation}.{key.variant}.model",
             log_file=self._tools.home.logs.file(group, key.log_stream),
@@ -217,6 +225,8 @@ class EndpointLife:
             tuple(one.target for one in mine if one.target),
             (variant.get("RoutingConfig") or {}).get("RoutingStrategy", ""),
             (variant.get("ServerlessConfig") or {}).get("MaxConcurrency"),
+            per_instance(current["config"].get("AsyncInferenceConfig")),
+            deployments.container_of(current["models"][name]).get("Mode") == deployments.MULTI_MODEL,
         )
 
     def _tell(self, document: Document) -> None:
@@ -238,6 +248,7 @@ class EndpointLife:
 
     def _delete(self) -> None:
         self._tools.routes.drop(self.name)
+        self._tools.waiting.drop(self.name)
         ending = [*self._instances.values(), *self._ending]
         for instance in ending:
             instance.end()
@@ -249,13 +260,19 @@ class EndpointLife:
             self._tools.runner.remove(handle)
         if self._leaving:
             return  # the next server goes on
+        self._tools.waiting.end(self.name)
         shutil.rmtree(self._tools.home.endpoint_dir(self.name), ignore_errors=True)
         self._tools.home.logs.file(WARNING_LOGS, f"{KIND}/{self.name}").unlink(missing_ok=True)
         with contextlib.suppress(MissingError):
             self._tools.store.delete(KIND, self.name)
 
     def _change(self, change: Callable[[Document], Any]) -> Document:
-        return self._tools.store.update(KIND, self.name, lambda document: (change(document), None)[1])
+        return self._tools.store.update(KIND, self.name, change)
+
+
+def _isolated(model: Document, config: Document) -> Document:
+    """The model, cut off the network when the configuration asks for it and the model does not."""
+    return {**model, "EnableNetworkIsolation": True} if config.get("EnableNetworkIsolation") else model
 
 
 def show(document: Document, healthy: Mapping[str, int]) -> None:

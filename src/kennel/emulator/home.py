@@ -70,12 +70,21 @@ class Home:
         return self.path / "jobs" / safe_name(name)
 
     def metrics_file(self, name: str) -> Path:
-        """A training job's metrics: JSON lines of timestamp (s since 1970), name, value; host for one of a host."""
+        """A training job's metrics from its log: JSON lines of timestamp (s since 1970), name, value."""
         return self.job_dir(name) / "metrics.jsonl"
+
+    def host_metrics_file(self, name: str) -> Path:
+        """What was measured of a training job's hosts: such lines, with host."""
+        return self.job_dir(name) / "host-metrics.jsonl"
 
     def endpoint_dir(self, name: str) -> Path:
         """An endpoint's own folder."""
         return self.path / "endpoints" / safe_name(name)
+
+    @property
+    def async_dir(self) -> Path:
+        """The requests of asynchronous endpoints that wait, a folder for each endpoint."""
+        return self.path / "async-requests"
 
     def transform_dir(self, name: str) -> Path:
         """A transform job's own folder."""

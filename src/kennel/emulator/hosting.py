@@ -6,6 +6,8 @@ import contextlib
 import threading
 import time
 
+from kennel.emulator.asking import Asker
+from kennel.emulator.async_inference import AsyncInference
 from kennel.emulator.capture import Capture
 from kennel.emulator.deployments import CURRENT, IN_SERVICE, KIND, Key
 from kennel.emulator.endpoint_life import INSTANCE_LABEL, EndpointLife, Tools
@@ -25,12 +27,20 @@ class Endpoints:
     def __init__(self, store: Store, home: Home, runner: Runner, region: str) -> None:
         """Endpoints are the documents of kind "endpoint" in `store`."""
         self._routes = Routes()
-        self._tools = Tools(store, home, runner, region, self._routes)
+        asker = Asker(home.logs, region)
+        self._waiting = AsyncInference(home, self._routes, asker)
+        self._tools = Tools(store, home, runner, region, self._routes, self._waiting)
         self._capture = Capture()
-        self._runtime = Runtime(self._routes, home.logs, region, self._capture)
+        self._runtime = Runtime(self._routes, asker, self._capture)
         self._lock = threading.Lock()
         self._lives: dict[str, EndpointLife] = {}
         self._is_closed = False
+
+    def notes(self, request: Document) -> list[str]:
+        """Plain processes cannot be isolated and still be asked (see operations.context.Hosting)."""
+        if not request.get("EnableNetworkIsolation") or self._tools.runner.name == "docker":
+            return []
+        return ["EnableNetworkIsolation has no effect here: a plain process can be reached or cut off, not both"]
 
     def start(self, name: str) -> None:
         """Begin with an endpoint that is stored as Creating. Returns at once."""
@@ -54,11 +64,7 @@ class Endpoints:
 
     async def invoke_async(self, request: Document) -> Document:
         """InvokeEndpointAsync (see operations.context.Hosting)."""
-        name = request["EndpointName"]
-        self._routes.get(name)
-        raise ValidationError(
-            f"Endpoint {name}: asynchronous inference is not emulated yet. Use InvokeEndpoint, or a transform job."
-        )
+        return await self._waiting.invoke(request)
 
     def recover(self) -> None:
         """Take up every endpoint, and end what runs without one."""
@@ -66,6 +72,7 @@ class Endpoints:
         found = self._found(set(documents))
         for name in documents:
             self._start(name, found.get(name, {}))
+        self._waiting.recover(documents)
         serving = [name for name, one in documents.items() if one["EndpointStatus"] == IN_SERVICE and one.get(CURRENT)]
         deadline = time.monotonic() + _FIRST_ROUTES_S  # so that nobody is told that a running endpoint is not there
         while not all(self._answers(name) for name in serving) and time.monotonic() < deadline:
@@ -100,4 +107,5 @@ class Endpoints:
         deadline = time.monotonic() + timeout_s
         for life in lives:
             life.join(max(0.0, deadline - time.monotonic()))
+        self._waiting.close()
         self._capture.close()

@@ -120,9 +120,23 @@ def _manifest_items(manifest: Uri) -> Iterator[Item]:
         )
     prefix = str(entries[0]["prefix"])
     for name in sorted(entries[1:]):
-        uri = named_by(manifest, prefix + name)
-        for item in storage_of(uri).list(uri):
-            yield Item(item.uri, safe_name(name, manifest), item.size_bytes)
+        yield from _named_items(manifest, prefix, name)
+
+
+def _named_items(manifest: Uri, prefix: str, name: str) -> Iterator[Item]:
+    """The object that an entry names, or those of the folder that it names, each by its path below the prefix."""
+    uri, safe = named_by(manifest, prefix + name), safe_name(name, manifest)
+    listed = storage_of(uri).list(uri)
+    itself = [item for item in listed if item.uri == uri]  # a prefix has others as well: a.jpg, a.jpg.old
+    if itself:
+        yield Item(uri, safe, itself[0].size_bytes)
+        return
+    below = f"{uri.path.rstrip('/')}/"
+    items = [item for item in listed if item.uri.path.startswith(below)]
+    if not items:
+        raise StorageError(f"'{manifest}' names '{name}', but there is no '{uri}'. Correct the manifest.")
+    for item in items:
+        yield Item(item.uri, f"{safe}/{safe_name(item.uri.path.removeprefix(below), manifest)}", item.size_bytes)
 
 
 def named_by(manifest: Uri, text: str) -> Uri:

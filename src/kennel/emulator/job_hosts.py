@@ -15,11 +15,22 @@ from kennel.classifier.contract import BASE_DIR, ContainerPaths
 from kennel.emulator.channels import PIPE, Channel, read_channels
 from kennel.emulator.feeder import Feed, write_feeds
 from kennel.emulator.inputs import channel_mounts, deliver
-from kennel.emulator.runners.base import FEEDER_LABEL, GIBIBYTE, HOST_LABEL, JOB_LABEL, Launch, Mount, Runner
+from kennel.emulator.runners.base import (
+    FEEDER_LABEL,
+    GIBIBYTE,
+    HOST_LABEL,
+    JOB_LABEL,
+    SAMPLER_LABEL,
+    Launch,
+    Mount,
+    Runner,
+)
 from kennel.emulator.storage import FILE, Uri
 from kennel.emulator.sync import FolderSync
 from kennel.emulator.training_config import PROFILER, TENSORBOARD, TENSORS, Host, config_files, read_hosts
 
+_UNFINISHED = ".tmp"  # smdebug's, and Kennel's
+_INTERVAL_MS = 500  # ProfilingIntervalInMilliseconds where the request has none
 _CONTAINER = ContainerPaths(Path(BASE_DIR))
 _UPLOADED = {  # member of the request: the default folder, and its place below S3OutputPath/JOB
     "DebugHookConfig": (TENSORS, "debug-output"),
@@ -183,8 +194,41 @@ class JobHost:
             config = self.document.get(member) or {}
             relative = os.path.relpath(self.local_path(member), _CONTAINER.base)
             if config.get("S3OutputPath") and not relative.startswith(".."):
-                uri = Uri.parse(config["S3OutputPath"]).join(self.document["TrainingJobName"], below)
-                yield FolderSync(self.paths.base / relative, uri, self.folder / f"{below}.json", warn)
+                source, known = self.paths.base / relative, self.folder / f"{below}.json"
+                yield FolderSync(source, self._uploaded_to(member), known, warn, unfinished=_UNFINISHED)
+        if self.is_sampled:
+            place = self._uploaded_to("ProfilerConfig")
+            yield FolderSync(self.profile_dir, place, self.folder / "profile.json", warn)
+
+    def _uploaded_to(self, member: str) -> Uri:
+        """The job's place below the S3OutputPath of DebugHookConfig and its like."""
+        place = Uri.parse(self.document[member]["S3OutputPath"])
+        return place.join(self.document["TrainingJobName"], _UPLOADED[member][1])
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the request wants system metrics, and says where."""
+        config = self.document.get("ProfilerConfig") or {}
+        return bool(config.get("S3OutputPath")) and not config.get("DisableProfiler")
+
+    @property
+    def profile_dir(self) -> Path:
+        """System metrics of this host until they are uploaded; where the program cannot reach them."""
+        return self.folder / "profile"
+
+    def sampler(self, pid: int, *, container: bool) -> Launch:
+        """The process that samples this host from outside, whatever its image, beginning with the program `pid`."""
+        interval_ms = self.document["ProfilerConfig"].get("ProfilingIntervalInMilliseconds") or _INTERVAL_MS
+        options = ["--pid", str(pid), "--node", self.host.name, "--interval-ms", str(interval_ms)]
+        return Launch(
+            name=f"sampler.{self.document['TrainingJobName']}.{self.host.name}",
+            image="",
+            log_file=self.folder / "sampler.log",
+            base_dir=self.folder,
+            entrypoint=(sys.executable, "-m", "kennel.classifier.sampler", str(self.profile_dir), *options),
+            arguments=("--account", "container" if container else "tree"),
+            labels={JOB_LABEL: self.document["TrainingJobName"], SAMPLER_LABEL: self.host.name},
+        )
 
     def launch(self, log_file: Path) -> Launch:
         """What the runner is told."""

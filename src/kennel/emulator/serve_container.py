@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from kennel.classifier.contract import BASE_DIR, HOSTING_PORT, HOSTING_STOP_GRACE_S, ContainerPaths
+from kennel.emulator.container_client import Connections
+from kennel.emulator.deployments import MULTI_MODEL, container_of
+from kennel.emulator.model_cache import ModelCache, ModelPlace
 from kennel.emulator.model_data import bring, model_data
 from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, Runner, RunnerError, Running
-from kennel.emulator.storage import StorageError
+from kennel.emulator.storage import StorageError, Uri
 
 STARTUP_S = 240.0  # for the first good /ping
 PING_S = 2.0  # for the answer to one
@@ -54,13 +57,12 @@ class Serve:
     @property
     def container(self) -> Mapping[str, Any]:
         """The model's one container definition."""
-        found: Mapping[str, Any] = self.model.get("PrimaryContainer") or self.model["Containers"][0]
-        return found
+        return container_of(self.model)
 
     @property
     def is_multi_model(self) -> bool:
         """Whether its models are loaded by name, while it runs."""
-        return self.container.get("Mode") == "MultiModel"
+        return self.container.get("Mode") == MULTI_MODEL
 
 
 class ServeContainer:
@@ -87,6 +89,10 @@ class ServeContainer:
 
     def _launch(self) -> Launch:
         spec = self.spec
+        refusal = self._runner.multi_model_refusal(spec.container["Image"]) if spec.is_multi_model else None
+        if refusal:
+            raise RunnerError(refusal)
+        isolated = bool(spec.model.get("EnableNetworkIsolation")) and self._runner.name == "docker"
         spec.folder.mkdir(parents=True, exist_ok=True)
         spec.log_file.parent.mkdir(parents=True, exist_ok=True)
         spec.log_file.touch()
@@ -98,7 +104,8 @@ class ServeContainer:
             arguments=("serve",),
             environ=_environ(spec),
             mounts=self._mounts(),
-            isolated=bool(spec.model.get("EnableNetworkIsolation")) and self._runner.name == "docker",
+            network=spec.name if isolated else None,  # one without a way out; with none at all nobody could ask it
+            isolated=isolated,
             port=HOSTING_PORT,
             labels=spec.labels,
         )
@@ -108,9 +115,19 @@ class ServeContainer:
         paths = ContainerPaths(Path(BASE_DIR))
         if self.spec.is_multi_model:
             own.models_dir.mkdir(parents=True, exist_ok=True)
-            return (Mount(own.models_dir, str(paths.models_dir)),)
+            return (Mount(own.models_dir, str(paths.models_dir), read_only=True),)
         bring(model_data(self.spec.container), self.spec.model_dir)
         return (Mount(self.spec.model_dir, str(paths.model_dir), read_only=True),)
+
+    def models(self, connections: Connections) -> ModelCache | None:
+        """Who loads its models, where there are several; nothing is loaded yet."""
+        if not self.spec.is_multi_model:
+            return None
+        folder = ContainerPaths(self.spec.folder).models_dir
+        seen_dir = self._runner.seen_path(self.spec.folder, str(ContainerPaths(Path(BASE_DIR)).models_dir))
+        caching = (self.spec.container.get("MultiModelConfig") or {}).get("ModelCacheSetting")
+        prefix = Uri.parse(self.spec.container["ModelDataUrl"])
+        return ModelCache(ModelPlace(prefix, folder, seen_dir, keeps=caching != "Disabled"), connections)
 
     def wait_until_healthy(self, is_cancelled: Callable[[], bool] = lambda: False) -> None:
         """Until GET /ping answers 200.

@@ -11,9 +11,9 @@ no emulator runs; one that an emulator left behind is found again by the next.
     end(pool)                   end what waits for that pool
 
 A pool is any name: of the job that left it (warm_pool.py), or of the tuning job whose trials follow one another. What
-waits fits a job that would start the same image with the same variables, network and, in a container, the same mounts;
-its hyperparameters and its data below those mounts are its own. Jobs of several hosts, with a command of their own, or
-of images that cannot wait are started as ever.
+waits fits a job that would start the same image with the same variables and network, and with the same data of this
+machine mounted; hyperparameters, outputs and downloads are the job's own. Jobs of several hosts, with a command of
+their own, or of images that cannot wait are started as ever.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from kennel.classifier.contract import write_private
 from kennel.emulator.job_hosts import JobHost
 from kennel.emulator.runners.base import (
     CAN_WAIT_LABEL,
-    HOST_LABEL,
     JOB_LABEL,
     STANDBY_LABEL,
     Launch,
@@ -105,7 +104,7 @@ class Standbys:
             name=f"standby.{name}",
             arguments=(*waiting.arguments, str(seconds)),
             environ={key: value for key, value in launch.environ.items() if key not in _JOB_VARIABLES},
-            mounts=launch.mounts if waiting.mounts_early else (),
+            mounts=tuple(filter(waiting.early, launch.mounts)),
             labels={STANDBY_LABEL: name},
         )
         try:
@@ -129,9 +128,8 @@ class Standbys:
         return None
 
     def _give(self, one: Standby, host: JobHost) -> bool:
-        labels = {JOB_LABEL: host.document["TrainingJobName"], HOST_LABEL: host.host.name}
         try:
-            self._runner.assign(one.handle, labels)
+            self._runner.assign(one.handle, {JOB_LABEL: host.document["TrainingJobName"]})
         except RunnerError:  # it has died
             self._remove(one)
             return False
@@ -208,12 +206,13 @@ def _problem(host: JobHost, waiting: Waiting | None) -> str:
 
 def _key(waiting: Waiting, launch: Launch, folder: Path) -> str:
     """Equal for launches of which one can take the other's place."""
-    mounts = [(_below(mount.source, folder), mount.target, mount.read_only) for mount in launch.mounts]
+    early = filter(waiting.early, launch.mounts)
+    mounts = [(_below(mount.source, folder), mount.target, mount.read_only) for mount in early]
     facts: Mapping[str, Any] = {
         "identity": waiting.identity,
         "image": launch.image,
         "environ": {key: value for key, value in launch.environ.items() if key not in _JOB_VARIABLES},
-        "mounts": sorted(mounts) if waiting.mounts_early else None,
+        "mounts": sorted(mounts),
         "host": [launch.hostname, launch.hosts, launch.isolated, launch.shm_size_bytes, launch.gpus, launch.user],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -96,6 +96,17 @@ def safe_name(name: str, uri: Uri) -> str:
     return str(PurePosixPath(name))
 
 
+def _inside(folder: Path, file: Path) -> Path:
+    """The file itself, unless a link leads out of the folder: the request names the folder and nothing else.
+
+    Raises:
+        StorageError: it does, as one may that a container left there.
+    """
+    if not file.resolve().is_relative_to(folder):
+        raise StorageError(f"'{file}' is a link out of {folder}, which a container could not follow. Put a copy there.")
+    return file
+
+
 class FileStorage:
     """The files of this machine."""
 
@@ -107,8 +118,9 @@ class FileStorage:
         if not path.is_dir():
             raise StorageError(f"'{uri}' is neither a file nor a folder of this machine. Correct the URI.")
         files = sorted(Path(folder, name) for folder, _, names in os.walk(path, followlinks=True) for name in names)
+        real = path.resolve()
         return [
-            Item(Uri(FILE, "", str(file)), file.relative_to(path).as_posix(), file.stat().st_size)
+            Item(Uri(FILE, "", str(_inside(real, file))), file.relative_to(path).as_posix(), file.stat().st_size)
             for file in files
             if file.is_file()
         ]

@@ -106,7 +106,7 @@ class Store:
         found: Document = json.loads(row[0])
         return found
 
-    def update(self, kind: str, name: str, change: Callable[[Document], None]) -> Document:
+    def update(self, kind: str, name: str, change: Callable[[Document], object]) -> Document:
         """Change a resource in one transaction and return it. An exception of `change` leaves it as it was.
 
         Raises:

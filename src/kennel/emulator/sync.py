@@ -23,8 +23,14 @@ _Known = dict[str, list[int]]  # by name: size in bytes, time of change in ns
 class FolderSync:
     """One folder and its place. What was moved is kept in a file, so that a restart neither forgets nor repeats it."""
 
-    def __init__(self, folder: Path, uri: Uri, known_file: Path, warn: Callable[[str], None]) -> None:
-        """`warn` is told what could not be moved now and will be tried again."""
+    def __init__(
+        self, folder: Path, uri: Uri, known_file: Path, warn: Callable[[str], None], *, unfinished: str | None = None
+    ) -> None:
+        """`warn` is told what could not be moved now and will be tried again.
+
+        Files that end in `unfinished` will be renamed by the program; one that it left so is taken in the last round.
+        """
+        self._unfinished = unfinished
         self._folder = folder
         self._real = folder.parent.resolve() / folder.name
         self._uri = uri
@@ -79,6 +85,8 @@ class FolderSync:
         known, found = self._load(), self._scan()
         newest_ns = time.time_ns() - int(settled_s * 1e9)
         for name, state in found.items():
+            if settled_s and self._unfinished and name.endswith(self._unfinished):
+                continue
             if known.get(name) != state and (state[1] <= newest_ns or not settled_s):
                 self._put(name)
                 known[name] = state

@@ -73,7 +73,7 @@ class TrainingJobs:
     def _run(self, job: TrainingJob) -> None:
         try:
             job.run()
-        except Exception:
+        except Exception:  # the job's document has it already; a thread has nobody above who would log it
             _LOG.exception("Training job %s failed by a fault of the emulator", job.name)
         finally:
             with self._lock:

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kennel.emulator import job_status, outputs, warm_pool
+from kennel.emulator import job_sampling, job_status, outputs, warm_pool
 from kennel.emulator.home import Home
 from kennel.emulator.job_hosts import JobHost, job_hosts
+from kennel.emulator.job_metrics import JobMetrics
 from kennel.emulator.job_runs import JobRuns, first_failure, last_line
 from kennel.emulator.job_status import KIND, Document, JobFailure, life
 from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
-from kennel.emulator.metric_log import MetricLog
 from kennel.emulator.runners.base import FEEDER_LABEL, HOST_LABEL, JOB_LABEL, Runner, RunnerError, Running
 from kennel.emulator.runners.process import ProcessRunner
 from kennel.emulator.standbys import Standbys
@@ -63,7 +63,7 @@ class TrainingJob:
         self._wake = threading.Event()
         self._folder = tools.home.job_dir(name)
         self._interrupt_file = self._folder / "interrupt"
-        self._metrics: MetricLog | None = None
+        self._metrics = JobMetrics(name, tools.home, tools.runner, self._warn)
 
     def wake(self) -> None:
         """Look at the document now: somebody has changed it."""
@@ -79,9 +79,11 @@ class TrainingJob:
                 self._fail(failure.reason)
             except (LeaveError, MissingError):
                 raise
-            except Exception as error:  # nothing may stay InProgress for ever
+            except Exception as error:  # whatever it is: nothing may stay InProgress for ever
                 self._fail(f"InternalServerError: {type(error).__name__}: {error}")
                 raise
+            finally:
+                self._metrics.close()
 
     def _step(self) -> bool:
         """One phase; whether the job has ended."""
@@ -187,21 +189,25 @@ class TrainingJob:
 
     def _watch(self, document: Document) -> None:
         hosts = job_hosts(document, self._folder, self._tools.region)
+        job_sampling.start(document, hosts, self._tools.runner, self._tools.feeders, self._warn)
         syncs = [sync for host in hosts for sync in (host.checkpoint_sync(self._warn), *host.output_syncs(self._warn))]
         running = [sync for sync in syncs if sync]
         for sync in running:
             sync.start()
         shared = document.get(warm_pool.SHARED) or {"name": "", "seconds": 0}
         self._keep_warm(document, shared["name"], shared["seconds"])
+        self._metrics.watch(document)
         try:
             outcome = self._wait(document)
         except JobFailure:
             self._finish_syncs(running, may_fail=True)  # for the next attempt, if there is one
             raise
         finally:
+            self._metrics.leave()
             for sync in running:
                 sync.leave()
         self._hand_over(document, hosts)
+        job_sampling.finish(self.name, self._tools.feeders)
         self._finish_syncs(running, may_fail=bool(outcome.get("failed")))
         if outcome.get("stop") == _INTERRUPTED:
             self._change(self._interrupt)
@@ -243,7 +249,7 @@ class TrainingJob:
                 told = True
             failed = failed or (None if stop else first_failure(states))
             if not any(isinstance(state, Running) for state in states.values()):
-                self._read_metrics(document)
+                self._read_metrics(document, ended=True)
                 return {"stop": stop} if stop else {"failed": failed} if failed else {}
             if time.time() >= self._kill_at(document, failed):
                 runs.kill()
@@ -329,8 +335,8 @@ class TrainingJob:
             model = outputs.upload(document, prepared, self._folder, failed=bool(failed)) if was_run else None
         except (StorageError, OSError) as error:
             raise JobFailure(reason or f"ClientError: Artifact upload failed: {error}") from error
-        if not self._metrics:  # taken up after a restart
-            self._read_metrics(document)
+        if not self._metrics.is_read:  # taken up after a restart
+            self._read_metrics(document, ended=True)
 
         def note(document: Document) -> None:
             document["ModelArtifacts"] = {"S3ModelArtifacts": model or ""}
@@ -411,11 +417,8 @@ class TrainingJob:
         mine = [stream for key, stream in streams.items() if host in (None, key.split()[0])]
         return [self._tools.home.logs.file(TRAINING_LOGS, stream) for stream in mine]
 
-    def _read_metrics(self, document: Document) -> None:
-        if self._metrics is None:
-            definitions = document["AlgorithmSpecification"].get("MetricDefinitions") or []
-            self._metrics = MetricLog(definitions, self._tools.home.metrics_file(self.name))
-        if self._metrics.update(self._logs(document)):
+    def _read_metrics(self, document: Document, *, ended: bool = False) -> None:
+        if self._metrics.read(document, self._logs(document), ended=ended):
             final = self._metrics.final()
             self._change(lambda d: d.update(FinalMetricDataList=final))
 

@@ -45,7 +45,7 @@ class TransformJobs:
     def _run(self, job: TransformJob) -> None:
         try:
             job.run()
-        except Exception:
+        except Exception:  # the job's document has it already; a thread has nobody above who would log it
             _LOG.exception("Transform job %s failed by a fault of the emulator", job.name)
         finally:
             with self._lock:

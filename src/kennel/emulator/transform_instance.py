@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from kennel.emulator.assembling import Assembly, output_uri
+from kennel.emulator.data_processing import RecordError
 from kennel.emulator.splitting import SplitError, Splitting
 from kennel.emulator.storage import FILE, Item, StorageError, fetch, storage_of
 from kennel.emulator.transform_client import InvocationError, TransformClient
@@ -97,7 +98,7 @@ class TransformInstance:
                     for payload in self._splitting.payloads(stream):
                         if work.failure:
                             break
-                        yield work, pool.submit(self._client.invoke, payload)
+                        yield work, pool.submit(self._ask, payload)
             except _DATA_ERRORS as error:
                 work.failure = work.failure or f"ClientError: {str(error) or type(error).__name__}"
             yield work, None
@@ -113,6 +114,12 @@ class TransformInstance:
         finally:
             if not is_here:
                 local.unlink(missing_ok=True)
+
+    def _ask(self, payload: bytes) -> bytes:
+        processing = self._settings.processing
+        if processing is None:
+            return self._client.invoke(payload)
+        return processing.after(payload, self._client.invoke(processing.before(payload)))
 
     def _settle_first(self, window: deque[_Entry], check: Callable[[], None]) -> None:
         """Wait for the first answer, as long as somebody wants it."""
@@ -132,6 +139,8 @@ class TransformInstance:
             return
         try:
             work.assembly.add(request.result())
+        except RecordError as error:
+            work.failure = f"ClientError: {error}"
         except InvocationError as error:
             ended = self._client.ended()
             if ended:

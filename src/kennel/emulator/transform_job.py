@@ -88,7 +88,7 @@ class TransformJob:
                 reason = None
             except JobError as error:
                 reason = str(error)
-            except Exception as error:  # nothing may stay InProgress for ever
+            except Exception as error:  # whatever it is: nothing may stay InProgress for ever
                 self._end(f"InternalServerError: {type(error).__name__}: {error}")
                 raise
             finally:
@@ -227,7 +227,7 @@ class TransformJob:
         )
         try:
             one.run(items, self._check)
-        except BaseException:
+        except BaseException:  # whatever it is: the other instances must not go on for a job that has failed
             self._abandoned.set()
             raise
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kennel.emulator.data_processing import DataProcessing, processing_refusals
 from kennel.emulator.splitting import MULTI, NO_SPLIT, SINGLE, Splitting
 from kennel.emulator.storage import StorageError, Uri
 
@@ -58,6 +59,7 @@ class TransformSettings:
     payload_mb: int | None
     strategy: str | None
     environment: Mapping[str, str]
+    processing: DataProcessing | None = None
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> TransformSettings:
@@ -65,6 +67,7 @@ class TransformSettings:
 
         Raises:
             StorageError: the input's place is no URI.
+            ValueError: a filter cannot be used.
         """
         data, output = request["TransformInput"], request["TransformOutput"]
         source, client = data["DataSource"]["S3DataSource"], request.get("ModelClientConfig") or {}
@@ -84,6 +87,7 @@ class TransformSettings:
             payload_mb=request.get("MaxPayloadInMB"),
             strategy=request.get("BatchStrategy"),
             environment=request.get("Environment") or {},
+            processing=DataProcessing.of(request),
         )
 
     @property
@@ -143,7 +147,7 @@ def _strategy(told: Mapping[str, Any]) -> str:
 
 def transform_refusals(request: Mapping[str, Any]) -> list[str]:
     """What is wrong with a CreateTransformJob request, beyond what the model of the API says: a sentence each."""
-    return [*_data_refusals(request), *_limit_refusals(request)]
+    return [*_data_refusals(request), *_limit_refusals(request), *processing_refusals(request)]
 
 
 def _data_refusals(request: Mapping[str, Any]) -> Iterator[str]:

@@ -11,10 +11,10 @@ import random
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from kennel.emulator.container_client import Connections
 from kennel.emulator.errors import AwsError, ValidationError
+from kennel.emulator.model_cache import ModelCache
 from kennel.emulator.operations.context import endpoint_not_found
 from kennel.emulator.store import Document
 
@@ -29,7 +29,7 @@ class Target:
     log_group: str
     log_stream: str
     suspect: Callable[[], None]  # called when it could not be reached
-    models: Any = None  # a ModelCache, where its models are loaded by name
+    models: ModelCache | None = None  # where its models are loaded by name
     in_flight: int = 0
 
 
@@ -42,16 +42,24 @@ class VariantRoute:
     targets: tuple[Target, ...]
     strategy: str = ""
     max_concurrency: int | None = None  # of a serverless variant
+    per_instance: int | None = None  # requests at a time, of an asynchronous endpoint
+    is_multi_model: bool = False
     turn: Iterator[int] = field(default_factory=itertools.count)
 
-    def pick(self, without: Collection[Target]) -> Target | None:
-        """The next instance, or the least busy one."""
-        left = [target for target in self.targets if target not in without]
+    def pick(self, without: Collection[Target], model: str | None = None) -> Target | None:
+        """An idle instance that has the model loaded, or else the next one, or the least busy one."""
+        left = [target for target in self.targets if target not in without and not self._is_full(target)]
         if not left:
             return None
+        for target in left:
+            if model and target.models and not target.in_flight and target.models.has(model):
+                return target
         if self.strategy == LEAST_BUSY:
             return min(left, key=lambda target: target.in_flight)
         return left[next(self.turn) % len(left)]
+
+    def _is_full(self, target: Target) -> bool:
+        return self.per_instance is not None and target.in_flight >= self.per_instance
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,11 @@ class Route:
     variants: tuple[VariantRoute, ...]
     capture: Document | None = None
     asynchronous: Document | None = None
+
+    @property
+    def is_multi_model(self) -> bool:
+        """Whether requests name a model."""
+        return any(variant.is_multi_model for variant in self.variants)
 
     def variant(self, wanted: str | None, name: str) -> VariantRoute:
         """The variant that is asked for, or one by weight.
@@ -119,7 +132,9 @@ class Routes:
         with self._lock:
             self._routes.pop(endpoint, None)
 
-    def take(self, endpoint: str, wanted: str | None, without: Collection[Target]) -> tuple[VariantRoute, Target]:
+    def take(
+        self, endpoint: str, wanted: str | None = None, without: Collection[Target] = (), model: str | None = None
+    ) -> tuple[VariantRoute, Target]:
         """Choose an instance that was not tried yet, and count a request on it; `release` takes the count back.
 
         Raises:
@@ -135,7 +150,7 @@ class Routes:
                     "(ServerlessConfig.MaxConcurrency). Send fewer, or try again.",
                     429,
                 )
-            target = variant.pick(without)
+            target = variant.pick(without, model)
             if target is None:
                 raise unavailable(endpoint)
             target.in_flight += 1

@@ -24,6 +24,7 @@ def echo_image(base_image: str, tmp_path_factory: pytest.TempPathFactory) -> str
     folder: Path = tmp_path_factory.mktemp("echo")
     (folder / "echo.py").write_bytes(ECHO.read_bytes())
     lines = [f"FROM {base_image}", "RUN ln -sf /usr/bin/python3.11 /usr/local/bin/python3", "COPY echo.py /echo.py"]
+    lines += ["LABEL com.amazonaws.sagemaker.capabilities.multi-models=true"]
     lines += [f"ENTRYPOINT {json.dumps(['python3', '/echo.py'])}"]
     (folder / "Dockerfile").write_text("\n".join(lines))
     docker("build", "--quiet", "--tag", IMAGE, str(folder))
@@ -42,5 +43,16 @@ def hosted(runner_name: str, tmp_path: Path, echo_image_if_docker: None) -> Iter
     home = make_home(tmp_path / "home")
     with running(home.path, "--runner", runner_name) as emulator:
         made = Hosted(emulator, tmp_path)
+        yield made
+        made.delete_all()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
+    """A server with plain processes for the tests of a module; each has an endpoint of its own name."""
+    folder = tmp_path_factory.mktemp("shared")
+    home = make_home(folder / "home")
+    with running(home.path) as emulator:
+        made = Hosted(emulator, folder)
         yield made
         made.delete_all()

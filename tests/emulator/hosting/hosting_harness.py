@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
 import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from kennel.emulator.home import Home
 from kennel.emulator.runners import make_runner
@@ -24,6 +28,10 @@ _RUNNERS = [pytest.param("process", id="process"), pytest.param("docker", id="do
 both_runners = pytest.mark.parametrize("runner_name", _RUNNERS, indirect=True)
 
 
+def refused(error: str, match: str) -> contextlib.AbstractContextManager[Any]:
+    return pytest.raises(ClientError, match=rf"\({error}\).*{match}")
+
+
 def make_home(folder: Path) -> Home:
     home = Home(folder)
     home.make()
@@ -35,14 +43,14 @@ def runner_of(home: Home, name: str) -> Runner:
     return make_runner(name, home)
 
 
-def pack(path: Path, answer: str) -> str:
+def pack(path: Path, answer: str, member: str = "answer.txt") -> str:
     """A model.tar.gz whose container answers with a word; its URI."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = answer.encode()
-    member = tarfile.TarInfo("answer.txt")
-    member.size = len(data)
+    info = tarfile.TarInfo(member)
+    info.size = len(data)
     with tarfile.open(path, "w:gz") as tar:
-        tar.addfile(member, io.BytesIO(data))
+        tar.addfile(info, io.BytesIO(data))
     return path.as_uri()
 
 
@@ -101,6 +109,14 @@ class Hosted:
     def say(self, name: str, **members: Any) -> dict[str, Any]:
         said: dict[str, Any] = json.loads(self.invoke(name, **members)["Body"].read())
         return said
+
+    @contextlib.contextmanager
+    def in_flight(self, name: str, orders: dict[str, Any], **members: Any) -> Iterator[None]:
+        """A request that is under way while the block runs; it must be answered afterwards."""
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(self.invoke, name, orders, **members)
+            yield
+            sent.result()
 
     def delete(self, name: str) -> None:
         self.sagemaker.delete_endpoint(EndpointName=name)

@@ -16,11 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.emulator.emulator_harness import running, wait_for
-from tests.emulator.hosting.hosting_harness import IMAGE, Hosted, both_runners, make_home, pack
-
-
-def refused(error: str, match: str) -> contextlib.AbstractContextManager[Any]:
-    return pytest.raises(ClientError, match=rf"\({error}\).*{match}")
+from tests.emulator.hosting.hosting_harness import IMAGE, Hosted, both_runners, make_home, pack, refused
 
 
 @both_runners

@@ -14,19 +14,23 @@ from tests.emulator.emulator_harness import running
 from tests.emulator.hosting.hosting_harness import ROLE, Hosted, make_home
 from tests.serving.serving_harness import CLASSES, encoded, network, save, scene
 
+SERVE = "000000000000.dkr.ecr.eu-central-1.amazonaws.com/kennel-serve:1"
 
-def packed_artifact(folder: Path) -> str:
+
+def packed_artifact(folder: Path, name: str = "model.tar.gz") -> str:
     artifact = save(folder / "artifact", network())
-    with tarfile.open(folder / "model.tar.gz", "w:gz") as tar:
+    archive = folder / name
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         for path in artifact.iterdir():
             tar.add(path, path.name)
-    return (folder / "model.tar.gz").as_uri()
+    return archive.as_uri()
 
 
 def test_a_photo_is_classified_by_kennels_own_server(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home").path
     container = {
-        "Image": "000000000000.dkr.ecr.eu-central-1.amazonaws.com/kennel-serve:1",
+        "Image": SERVE,
         "ModelDataUrl": packed_artifact(tmp_path),
         "Environment": {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"},
     }
@@ -38,6 +42,29 @@ def test_a_photo_is_classified_by_kennels_own_server(tmp_path: Path) -> None:
         assert found["EndpointStatus"] == "InService", found.get("FailureReason")
         answer = hosted.invoke("cat", Body=encoded(scene(1), "JPEG"), ContentType="image/jpeg")
         assert any(name.partition(".")[2] in answer["Body"].read().decode() for name in CLASSES)
+        hosted.delete_all()
+
+
+def test_kennels_own_server_loads_its_models_by_name(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home").path
+    url = packed_artifact(tmp_path, "models/first.tar.gz")
+    container = {
+        "Image": SERVE,
+        "Mode": "MultiModel",
+        "ModelDataUrl": url.removesuffix("first.tar.gz"),
+        "Environment": {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "KENNEL_MAX_MODELS": "1"},
+    }
+    photo = {"Body": encoded(scene(1), "JPEG"), "ContentType": "image/jpeg"}
+    with running(home) as emulator:
+        hosted = Hosted(emulator, tmp_path)
+        hosted.sagemaker.create_model(ModelName="pets", PrimaryContainer=container, ExecutionRoleArn=ROLE)
+        hosted.config("pets", "pets")
+        found = hosted.create("pets")
+        assert found["EndpointStatus"] == "InService", found.get("FailureReason")
+        first = hosted.say("pets", TargetModel="first.tar.gz", **photo)["predictions"]
+        (tmp_path / "models/second.tar.gz").write_bytes((tmp_path / "models/first.tar.gz").read_bytes())
+        assert hosted.say("pets", TargetModel="second.tar.gz", **photo)["predictions"] == first
+        assert hosted.say("pets", TargetModel="first.tar.gz", **photo)["predictions"] == first
         hosted.delete_all()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kennel.emulator.training import TrainingJobs
+from kennel.emulator.training_job import STOP_GRACE_S
 from tests.emulator.jobs.conftest import IMAGE, REGION, Platform, both, channel
 
 pytestmark = both
@@ -25,6 +29,12 @@ def config(platform: Platform, **members: Any) -> dict[str, Any]:
 def test_the_image_is_started_with_the_argument_train(platform: Platform) -> None:
     platform.complete("print(sys.argv[1:])")
     assert platform.lines() == ["['train']"]
+
+
+def test_a_container_is_root_and_its_program_the_first_process(platform: Platform) -> None:
+    platform.complete("print(os.getuid(), os.getpid())")
+    expected = "0 1" if platform.runner.name == "docker" else f"{os.getuid()} "  # a process is the caller's own
+    assert platform.lines()[0].startswith(expected)
 
 
 def test_container_entrypoint_and_arguments_override_those_of_the_image(platform: Platform) -> None:
@@ -111,6 +121,14 @@ def test_the_environment_has_the_job_the_region_and_what_the_user_asked_for(plat
     assert json.loads(platform.lines()[0]) == ["job", arn, REGION, "a b=c", "1\n2"]
 
 
+def test_what_the_toolkit_sets_the_platform_does_not(platform: Platform) -> None:
+    program = (
+        "print(sorted(n for n in os.environ if n.startswith(('SM_', 'SAGEMAKER_')) and n != 'SAGEMAKER_BASE_DIR'))"
+    )
+    platform.complete(program)
+    assert platform.lines() == ["[]"]
+
+
 def test_the_users_aws_keys_do_not_reach_the_program(platform: Platform) -> None:
     platform.complete("print([name for name in os.environ if name.startswith('AWS_') and 'REGION' not in name])")
     assert platform.lines() == ["[]"]
@@ -167,6 +185,14 @@ def test_a_manifest_lists_the_files(platform: Platform, tmp_path: Path) -> None:
     manifest.write_text(json.dumps([{"prefix": data.as_uri() + "/"}, "a/1.jpg", "b/3.jpg"]))
     platform.complete(LIST, InputDataConfig=[channel("c", manifest.as_uri(), source={"S3DataType": "ManifestFile"})])
     assert platform.lines() == ["['c/a/1.jpg', 'c/b/3.jpg']"]
+
+
+def test_a_manifest_may_name_folders_whose_files_keep_their_names(platform: Platform, tmp_path: Path) -> None:
+    data = make_files(tmp_path / "data", "cats/1.jpg", "cats/deep/2.jpg", "dogs/1.jpg", "dogs.txt")
+    manifest = data / "list.manifest"
+    manifest.write_text(json.dumps([{"prefix": data.as_uri() + "/"}, "cats/", "dogs"]))
+    platform.complete(LIST, InputDataConfig=[channel("c", manifest.as_uri(), source={"S3DataType": "ManifestFile"})])
+    assert platform.lines() == ["['c/cats/1.jpg', 'c/cats/deep/2.jpg', 'c/dogs/1.jpg']"]
 
 
 def test_two_hosts_find_each_other_by_name(platform: Platform) -> None:
@@ -326,6 +352,13 @@ def test_what_does_not_listen_to_sigterm_is_killed_after_the_grace(platform: Pla
     assert platform.grace_s <= stopping["EndTime"] - stopping["StartTime"] < platform.grace_s + 5
 
 
+def test_the_grace_is_two_minutes_unless_a_test_says_less(platform: Platform) -> None:
+    assert STOP_GRACE_S == 120
+    parameter = inspect.signature(TrainingJobs).parameters["stop_grace_s"]
+    assert parameter.default == STOP_GRACE_S
+    assert platform.grace_s == 3  # of the tests above
+
+
 def test_max_runtime_stops_the_job(platform: Platform) -> None:
     document = platform.run(SAVES_AT_SIGTERM, StoppingCondition={"MaxRuntimeInSeconds": 2})
     assert (document["TrainingJobStatus"], document["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
@@ -362,6 +395,25 @@ def test_metrics_are_read_from_the_log(platform: Platform) -> None:
         ("accuracy", 0.1), ("accuracy", 0.75), ("loss", 0.25), ("loss", 0.5),
     ]  # fmt: skip
     assert all(document["TrainingStartTime"] <= one["timestamp"] <= document["TrainingEndTime"] for one in series)
+
+
+def test_what_each_host_uses_of_the_machine_is_measured(platform: Platform) -> None:
+    platform.start(
+        "ballast = bytearray(64 << 20)\nwhile not (base / 'output/data/go').exists(): sum(range(10_000))\n",
+        ResourceConfig={"InstanceCount": 2},
+    )
+    file = platform.home.host_metrics_file("job")
+    platform.wait_for(file.exists)
+    for host in ("algo-1", "algo-2"):
+        (platform.home.job_dir("job") / f"hosts/{host}/ml/output/data/go").touch()
+    platform.jobs.wait("job", 30)
+    found = {(one["host"], one["name"]): one["value"] for one in map(json.loads, file.read_text().splitlines())}
+    names = ("CPUUtilization", "DiskUtilization", "MemoryUtilization")
+    assert sorted(found) == [(host, name) for host in ("algo-1", "algo-2") for name in names]
+    for host in ("algo-1", "algo-2"):
+        assert 0 < found[host, "CPUUtilization"] <= 101 * (os.cpu_count() or 1)
+        assert 0 < found[host, "MemoryUtilization"] < 100
+        assert 0 < found[host, "DiskUtilization"] < 100
 
 
 def test_the_log_has_every_line_of_both_streams_with_its_time(platform: Platform) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from smdebug.profiler.analysis.utils.profiler_data_to_pandas import PandasFrame
 
 from kennel.classifier.metrics import METRICS, metric_definitions
 from kennel.emulator.channels import read_channels
@@ -30,14 +31,22 @@ def members(tmp_path: Path) -> dict[str, Any]:
     return {"HyperParameters": SMALL, "InputDataConfig": channels, "AlgorithmSpecification": algorithm}
 
 
-def run(platform: Platform, **members: Any) -> dict[str, Any]:
-    platform.insert("", **members)
-    platform.store.update("training-job", "job", lambda d: d["HyperParameters"].pop("program"))
-    platform.jobs.start("job")
-    platform.jobs.wait("job", 200)
-    document = platform.describe()
-    assert document["TrainingJobStatus"] == "Completed", (document.get("FailureReason"), platform.log())
+def start(platform: Platform, name: str = "job", **members: Any) -> None:
+    platform.insert("", name, **members)
+    platform.store.update("training-job", name, lambda d: d["HyperParameters"].pop("program"))
+    platform.jobs.start(name)
+
+
+def completed(platform: Platform, name: str = "job") -> dict[str, Any]:
+    platform.jobs.wait(name, 250)
+    document = platform.describe(name)
+    assert document["TrainingJobStatus"] == "Completed", (document.get("FailureReason"), platform.log(name))
     return document
+
+
+def run(platform: Platform, **members: Any) -> dict[str, Any]:
+    start(platform, **members)
+    return completed(platform)
 
 
 def test_the_trainer_leaves_an_artifact_and_all_its_metrics(platform: Platform, members: dict[str, Any]) -> None:
@@ -45,8 +54,29 @@ def test_the_trainer_leaves_an_artifact_and_all_its_metrics(platform: Platform, 
     with tarfile.open(platform.output_dir() / "model.tar.gz") as tar:
         assert {"meta.json", "model.safetensors"} <= set(tar.getnames())
     with tarfile.open(platform.output_dir() / "output.tar.gz") as tar:
-        assert {"metrics.jsonl", "test_summary.json"} <= set(tar.getnames())
+        names = tar.getnames()
+    assert {"metrics.jsonl", "test_summary.json"} <= set(names)
+    # A request without any Debugger field: what the profiler saw is in the archive.
+    for part in ("run/", "system/incremental/", "framework/pevents/"):
+        assert any(name.startswith(f"profiler/{part}") for name in names), part
     assert {one["MetricName"] for one in document["FinalMetricDataList"]} == set(METRICS)
+
+
+def test_with_a_profiler_config_the_platform_samples_and_the_trainer_writes_spans(
+    platform: Platform, members: dict[str, Any]
+) -> None:
+    parameters = {"DetailedProfilingConfig": '{"StartStep": 1, "NumSteps": 1, }', "LocalPath": "/opt/ml/output/spans"}
+    config = {"S3OutputPath": platform.output, "ProfilingParameters": parameters}
+    members["HyperParameters"] = SMALL | {"debugger": "off", "train_layers": "all"}
+    run(platform, **members, ProfilerConfig=config)
+    profile = platform.folder / "output/job/profiler-output"
+    frame = PandasFrame(str(profile))
+    assert set(frame.get_all_system_metrics()["nodeID"]) == {"algo-1"}
+    metrics = frame.get_all_framework_metrics()
+    assert set(metrics[metrics["process"] == "Step:ModeKeys.TRAIN"]["step"]) == set(range(8))  # 16 images, 4 a step
+    assert list(profile.rglob("000000001/*_operators.json"))
+    with tarfile.open(platform.output_dir() / "output.tar.gz") as tar:
+        assert not [name for name in tar.getnames() if name.startswith("profiler")]  # nothing is written twice
 
 
 @pytest.mark.slow
@@ -56,6 +86,15 @@ def test_two_hosts_train_together(platform: Platform, members: dict[str, Any]) -
     assert platform.log().count("epoch=2/2 ") == 1
     with tarfile.open(platform.output_dir() / "model.tar.gz") as tar:
         assert "model.safetensors" in tar.getnames()
+
+
+@pytest.mark.slow
+def test_two_jobs_of_two_hosts_train_at_once(platform: Platform, members: dict[str, Any]) -> None:
+    for name in ("one", "two"):
+        start(platform, name, **members, ResourceConfig={"InstanceCount": 2})
+    for name in ("one", "two"):
+        completed(platform, name)
+        assert platform.log(name).count("epoch=2/2 ") == 1
 
 
 @pytest.mark.slow
@@ -70,9 +109,7 @@ def test_a_stop_saves_what_was_learnt_and_spot_goes_on_from_there(
         "CheckpointConfig": {"S3Uri": (tmp_path / "checkpoints").as_uri()},
         "HyperParameters": SMALL | {"epochs": "60"},
     }
-    platform.insert("", **(members | spot))
-    platform.store.update("training-job", "job", lambda d: d["HyperParameters"].pop("program"))
-    platform.jobs.start("job")
+    start(platform, **(members | spot))
     platform.wait_for(lambda: "epoch=2/60" in platform.log(), 60)
     platform.jobs.interrupt("job")
     platform.wait_for(lambda: "Interrupted" in platform.statuses(), 60)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kennel.emulator.runners.namespaces import possible
 from kennel.emulator.runners.processes import descendants, start_time
 from tests.emulator.jobs.conftest import Platform, both, channel, job_document
 from tests.images import docker
@@ -74,16 +75,61 @@ def test_channel_names_cannot_leave_the_folder(platform: Platform, tmp_path: Pat
     assert "cannot be that of a folder" in refusals(platform, InputDataConfig=[channel(name, tmp_path.as_uri())])
 
 
+TRY_TO_WRITE = (
+    "for name in ('folder/new', 'folder/a', 'file/a', 'part/a'):\n"
+    "    try: (base / 'input/data' / name).write_text('mine'); print(name, 'was written')\n"
+    "    except OSError as e: print(e.strerror)"
+)
+
+
 @both
-def test_a_mounted_folder_is_read_only_in_a_container(platform: Platform, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    platform.complete(
-        "try: (base / 'input/data/c/x').write_text('x')\nexcept OSError as e: print(e.strerror)",
-        InputDataConfig=[channel("c", (tmp_path / "data").as_uri())],
+def test_data_of_this_machine_cannot_be_written(platform: Platform, tmp_path: Path) -> None:
+    if platform.runner.name == "process" and not possible():
+        pytest.skip("this machine has no namespaces; see docs/security.md")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a").write_text("theirs")
+    sharded = {"S3DataDistributionType": "ShardedByS3Key"}
+    channels = [channel("folder", data.as_uri()), channel("file", (data / "a").as_uri())]
+    channels.append(channel("part", data.as_uri(), source=sharded))  # hard links
+    platform.complete(TRY_TO_WRITE, InputDataConfig=channels, ResourceConfig={"InstanceCount": 2})
+    assert platform.lines(host="algo-1") == ["Read-only file system"] * 4
+    assert {path.name: path.read_text() for path in data.iterdir()} == {"a": "theirs"}
+
+
+def test_what_was_mounted_stays_when_the_place_of_it_is_removed(platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "data/sub").mkdir(parents=True)
+    (tmp_path / "data/sub/a").write_text("theirs")
+    platform.complete("", InputDataConfig=[channel("c", (tmp_path / "data").as_uri())])
+    assert not (platform.home.job_dir("job") / "hosts").exists()
+    assert (tmp_path / "data/sub/a").read_text() == "theirs"
+
+
+def test_two_jobs_of_two_hosts_at_once_meet_on_ports_of_their_own(platform: Platform) -> None:
+    program = (
+        "import socket; me = json.loads((base / 'input/config/resourceconfig.json').read_text())['current_host']\n"
+        "port = int(os.environ['MASTER_PORT']); print('port', port)\n"
+        "if me == 'algo-1': listener = socket.create_server(('', port)); print('listens')\n"
+        "while not (base / 'output/data/go').exists(): time.sleep(.05)\n"
     )
-    if platform.runner.name == "docker":
-        assert platform.lines() == ["Read-only file system"]
-        assert not list((tmp_path / "data").iterdir())
+    for name in ("one", "two"):
+        platform.start(program, name, ResourceConfig={"InstanceCount": 2})
+    for name in ("one", "two"):
+        platform.wait_for(lambda name=name: "listens" in platform.lines(name) and platform.lines(name, "algo-2"))
+        for host in ("algo-1", "algo-2"):
+            (platform.home.job_dir(name) / f"hosts/{host}/ml/output/data/go").touch()
+        platform.jobs.wait(name, 30)
+        assert platform.describe(name)["TrainingJobStatus"] == "Completed"
+    ports = {name: {platform.lines(name, host)[0] for host in ("algo-1", "algo-2")} for name in ("one", "two")}
+    assert [len(found) for found in ports.values()] == [1, 1]
+    assert ports["one"] != ports["two"]
+
+
+def test_a_port_that_the_user_chose_stays(platform: Platform) -> None:
+    platform.complete(
+        "print(os.environ['MASTER_PORT'])", ResourceConfig={"InstanceCount": 2}, Environment={"MASTER_PORT": "29511"}
+    )
+    assert platform.lines(host="algo-1") == platform.lines(host="algo-2") == ["29511"]
 
 
 @pytest.mark.docker
@@ -120,6 +166,42 @@ def test_a_link_that_a_container_leaves_does_not_bring_files_of_this_machine(
     assert platform.members() == {"fine": "f"}
     assert not (platform.output_dir() / "output.tar.gz").exists()
     assert not [path for path in (tmp_path / "debug").rglob("*") if path.is_file()]
+
+
+@both
+def test_an_image_is_no_option(platform: Platform, tmp_path: Path) -> None:
+    algorithm = {"TrainingImage": f"--volume={tmp_path}:/machine", "ContainerArguments": ["kennel-tiny:test", "train"]}
+    document = platform.run("", AlgorithmSpecification=algorithm)
+    assert document["TrainingJobStatus"] == "Failed"
+    wanted = "is no image's name" if platform.runner.name == "docker" else "There is no command for the image"
+    assert wanted in document["FailureReason"]
+
+
+@pytest.mark.parametrize("mode", ["File", "Pipe"])
+def test_a_link_out_of_the_data_is_not_followed(platform: Platform, tmp_path: Path, mode: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "secret").write_text("the machine's own")
+    (tmp_path / "data/plain").write_text("p")
+    (tmp_path / "data/link").symlink_to(tmp_path / "secret")
+    source = {"S3DataDistributionType": "ShardedByS3Key"}
+    document = platform.run(
+        "print(open(base / 'input/data/c_0').read()); time.sleep(60)",
+        InputDataConfig=[channel("c", (tmp_path / "data").as_uri(), InputMode=mode, source=source)],
+        ResourceConfig={"InstanceCount": 2},
+    )
+    assert document["TrainingJobStatus"] == "Failed"
+    assert "is a link out of" in document["FailureReason"]
+    assert "the machine's own" not in platform.log()
+
+
+@both
+def test_a_local_path_that_leads_out_uploads_nothing(platform: Platform, tmp_path: Path) -> None:
+    for member in ("DebugHookConfig", "TensorBoardOutputConfig"):
+        out = {"S3OutputPath": (tmp_path / "out").as_uri(), "LocalPath": "/opt/ml/output/../../../etc"}
+        document = platform.run("", f"job-{member[0]}", **{member: out})
+        if platform.runner.name == "process":
+            assert "is not below /opt/ml" in document["FailureReason"]
+    assert not [path for path in tmp_path.glob("out/**/*") if path.is_file()]
 
 
 @pytest.mark.parametrize("data_type", ["ManifestFile", "AugmentedManifestFile"])

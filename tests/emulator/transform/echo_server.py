@@ -1,6 +1,6 @@
 """A serving container of few lines for batch transform.
 
-It answers every line with {"line": …}, or a body that is no text with its size. Orders are lines: `fail`, `sleep S`,
+It answers every line with {"line": …}, or, where MY_ECHO is set, with itself. Orders are lines: `fail`, `sleep S`,
 `busy ONCE` (503 the first time), `exit`. What it was asked is printed, and at the start what it was given.
 """
 
@@ -65,8 +65,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 busy.add(line)
                 self.answer(503, b"busy")
                 return
-            answers.append(json.dumps({"line": line.decode("latin-1")}))
-        self.answer(200, "\n".join(answers).encode())
+            text = line.decode("latin-1")
+            answers.append(text if "MY_ECHO" in os.environ else json.dumps({"line": text}))
+        self.answer(200, "\n".join(answers[-1:] if "MY_LAST" in os.environ else answers).encode())
 
 
 def say(what, **values):

@@ -228,7 +228,7 @@ def test_what_cannot_be_done_is_refused_with_what_to_do(emulator: Emulator, tmp_
     augmented = {"S3DataType": "AugmentedManifestFile"}
     assert "S3Prefix or ManifestFile" in refusal(emulator, job_request("no", tmp_path, source=augmented))
     joined = job_request("no", tmp_path, DataProcessing={"JoinSource": "Input"})
-    assert "filter and join the files" in refusal(emulator, joined)
+    assert "needs the same TransformInput.ContentType" in refusal(emulator, joined)
     assert "Could not find model" in refusal(emulator, job_request("no", tmp_path, model="nobody"))
     retries = {"InvocationsMaxRetries": 4}
     assert "less than or equal to 3" in refusal(emulator, job_request("no", tmp_path, ModelClientConfig=retries))

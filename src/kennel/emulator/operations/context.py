@@ -65,6 +65,9 @@ class Hosting(Protocol):
     def start(self, name: str) -> None:
         """Begin with an endpoint that is stored as Creating. Returns at once."""
 
+    def notes(self, request: Request) -> list[str]:
+        """What of a CreateModel or CreateEndpointConfig request has no effect with this runner: a sentence each."""
+
     def wake(self, name: str) -> None:
         """An endpoint's document wants something else than before. Returns at once; may be repeated."""
 

@@ -7,20 +7,22 @@ sent: InitialVariantWeight 1.0; DataCaptureConfig's EnableCapture false (and `_t
 from __future__ import annotations
 
 from kennel.emulator import coverage
+from kennel.emulator.deployments import MULTI_MODEL, SINGLE_MODEL, container_of
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
-from kennel.emulator.operations.models import containers_of, require_model
-from kennel.emulator.operations.resources import create, describe, remove
+from kennel.emulator.operations.models import require_model
+from kennel.emulator.operations.resources import Collection, create
 from kennel.emulator.store import Document
 
-_LISTING = Listing("endpoint-config", "EndpointConfigName", ("EndpointConfigArn",))
+_CONFIGS = Collection(Listing("endpoint-config", "EndpointConfigName", ("EndpointConfigArn",)), "EndpointConfigs")
 
 
 def create_endpoint_config(context: Context, request: Request) -> Document:
     """CreateEndpointConfig."""
     name = request["EndpointConfigName"]
     warnings = coverage.accept("CreateEndpointConfig", request, _problems(context, request))
+    warnings += context.hosting.notes(request)
     variants = [{"InitialVariantWeight": 1.0, **variant} for variant in request["ProductionVariants"]]
     document = {
         **request,
@@ -31,20 +33,11 @@ def create_endpoint_config(context: Context, request: Request) -> Document:
     return create(context, "endpoint-config", name, document, warnings)
 
 
-def describe_endpoint_config(context: Context, request: Request) -> Document:
-    """DescribeEndpointConfig."""
-    return describe(context, "endpoint-config", request["EndpointConfigName"])
-
-
-def list_endpoint_configs(context: Context, request: Request) -> Document:
-    """ListEndpointConfigs."""
-    page = _LISTING.page(context.store, request)
-    return {"EndpointConfigs": page["Items"], "NextToken": page["NextToken"]}
-
-
-def delete_endpoint_config(context: Context, request: Request) -> Document:
-    """DeleteEndpointConfig: an endpoint that was made from it goes on."""
-    return remove(context, "endpoint-config", request["EndpointConfigName"])
+describe_endpoint_config, list_endpoint_configs, delete_endpoint_config = (
+    _CONFIGS.describe,
+    _CONFIGS.list,
+    _CONFIGS.remove,
+)
 
 
 def _problems(context: Context, request: Request) -> list[str]:
@@ -53,26 +46,43 @@ def _problems(context: Context, request: Request) -> list[str]:
     problems = [
         f"VariantName '{name}' is given twice; names are unique" for name in {n for n in names if names.count(n) > 1}
     ]
+    if request.get("AsyncInferenceConfig") and any("ServerlessConfig" in variant for variant in variants):
+        problems.append("AsyncInferenceConfig and ServerlessConfig exclude each other; send one")
+    modes = set()
     for index, variant in enumerate(variants):
-        problems += [f"ProductionVariants[{index}]: {problem}" for problem in _variant_problems(context, variant)]
-    return problems
+        found, mode = _model_problems(context, variant)
+        modes.add(mode)
+        found += _size_problems(variant)
+        problems += [f"ProductionVariants[{index}]: {problem}" for problem in found]
+    return problems + _mode_problems(request, modes)
 
 
-def _variant_problems(context: Context, variant: Document) -> list[str]:
-    problems = []
+def _model_problems(context: Context, variant: Document) -> tuple[list[str], str]:
+    """What is wrong with a variant's model, and the model's mode."""
     if "ModelName" not in variant:
-        problems.append("ModelName must not be null; inference components are not emulated")
-    else:
-        try:
-            containers = containers_of(require_model(context, variant["ModelName"]))
-            if containers[0].get("Mode") == "MultiModel":
-                problems.append("endpoints of several models are not emulated; name a model whose Mode is SingleModel")
-        except ValidationException as error:
-            problems.append(error.message)
+        return ["ModelName must not be null; inference components are not emulated"], SINGLE_MODEL
+    try:
+        model = require_model(context, variant["ModelName"])
+    except ValidationException as error:
+        return [error.message], SINGLE_MODEL
+    mode = container_of(model).get("Mode", SINGLE_MODEL)
+    if mode == MULTI_MODEL and "ServerlessConfig" in variant:
+        return ["a serverless variant cannot have a model whose Mode is MultiModel; send InstanceType"], mode
+    return [], mode
+
+
+def _size_problems(variant: Document) -> list[str]:
+    sizes = ("InstanceType", "InitialInstanceCount")
     if "ServerlessConfig" in variant:
-        both = [name for name in ("InstanceType", "InitialInstanceCount") if name in variant]
-        problems += [f"{name} and ServerlessConfig exclude each other; send one" for name in both]
-    else:
-        needed = [name for name in ("InstanceType", "InitialInstanceCount") if name not in variant]
-        problems += [f"{name} must not be null without ServerlessConfig" for name in needed]
-    return problems
+        return [f"{name} and ServerlessConfig exclude each other; send one" for name in sizes if name in variant]
+    return [f"{name} must not be null without ServerlessConfig" for name in sizes if name not in variant]
+
+
+def _mode_problems(request: Request, modes: set[str]) -> list[str]:
+    if MULTI_MODEL not in modes:
+        return []
+    if request.get("AsyncInferenceConfig"):
+        return ["an asynchronous endpoint cannot have models whose Mode is MultiModel: its requests name no model"]
+    if SINGLE_MODEL in modes:
+        return ["ProductionVariants: all models must have the same Mode, since all requests name a model or none does"]
+    return []

@@ -26,11 +26,12 @@ from kennel.emulator.deployments import (
 from kennel.emulator.endpoint_life import show
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.log_files import WARNING_LOGS
+from kennel.emulator.operations import resources
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.models import require_model
-from kennel.emulator.operations.resources import create, describe, missing
-from kennel.emulator.store import Document, MissingError
+from kennel.emulator.operations.resources import create, describe
+from kennel.emulator.store import Document
 
 _LISTING = Listing(KIND, "EndpointName", ("EndpointArn",), status="EndpointStatus")
 
@@ -106,9 +107,7 @@ def update_endpoint(context: Context, request: Request) -> Document:
 def update_endpoint_weights_and_capacities(context: Context, request: Request) -> Document:
     """UpdateEndpointWeightsAndCapacities."""
     wanted = request["DesiredWeightsAndCapacities"]
-    refused = [member for one in wanted for member in ("ServerlessUpdateConfig",) if member in one]
-    if refused:
-        raise ValidationException(f"{refused[0]} is not emulated: containers stay started here. Update the endpoint.")
+    coverage.accept("UpdateEndpointWeightsAndCapacities", request)
 
     def change(document: Document) -> None:
         _require_rest(document)
@@ -140,10 +139,7 @@ def delete_endpoint(context: Context, request: Request) -> Document:
 
 
 def _update(context: Context, name: str, change: Callable[[Document], None]) -> Document:
-    try:
-        document = context.store.update(KIND, name, change)
-    except MissingError:
-        raise missing(context, KIND, name) from None
+    document = resources.change(context, KIND, name, change)
     context.hosting.wake(name)
     return document
 

@@ -1,4 +1,4 @@
-"""CloudWatch metrics of training jobs: namespace /aws/sagemaker/TrainingJobs, read from each job's metrics file.
+"""CloudWatch metrics of training jobs: namespace /aws/sagemaker/TrainingJobs, read from each job's files of them.
 
 What MetricDefinitions found has the dimension TrainingJobName; what was measured of a host, Host=NAME/algo-1.
 Source: developer guide, "Monitor and Analyze Training Jobs Using Amazon CloudWatch Metrics".
@@ -6,6 +6,7 @@ Source: developer guide, "Monitor and Analyze Training Jobs Using Amazon CloudWa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -66,8 +67,12 @@ def get_metric_statistics(context: Context, request: Request) -> Document:
         plain = {name: _statistic(name, values) for name in request.get("Statistics", [])}
         extended = {name: _statistic(name, values) for name in request.get("ExtendedStatistics", [])}
         more = {"ExtendedStatistics": extended} if extended else {}
-        datapoints.append({"Timestamp": time_s, "Unit": "None", **plain, **more})
+        datapoints.append({"Timestamp": time_s, "Unit": _unit(request), **plain, **more})
     return {"Label": request["MetricName"], "Datapoints": datapoints}
+
+
+def _unit(metric: Request) -> str:
+    return "Percent" if any(one["Name"] == "Host" for one in metric.get("Dimensions", [])) else "None"
 
 
 def get_metric_data(context: Context, request: Request) -> Document:
@@ -123,16 +128,18 @@ def _statistic(name: str, values: Sequence[float]) -> float:
 
 
 def _points(context: Context, job: str) -> Iterator[_Point]:
-    try:
-        file = context.home.metrics_file(job)
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (ValueError, FileNotFoundError):  # no such name, no such job, no metric yet
-        return
-    for line in lines:
+    for line in _lines(context, job):
         if line.endswith("\n"):  # a line that is being written is not there yet
             one = json.loads(line)
             dimension = ("Host", f"{job}/{one['host']}") if "host" in one else ("TrainingJobName", job)
             yield _Point(one["name"], (dimension,), one["timestamp"], one["value"])
+
+
+def _lines(context: Context, job: str) -> Iterator[str]:
+    with contextlib.suppress(ValueError):  # no job has such a name
+        for file in (context.home.metrics_file(job), context.home.host_metrics_file(job)):
+            with contextlib.suppress(FileNotFoundError):  # no such job, no metric yet
+                yield from file.read_text(encoding="utf-8").splitlines(keepends=True)
 
 
 def _job_of(dimension: str, value: str) -> str:

@@ -9,19 +9,20 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from kennel.emulator import coverage
+from kennel.emulator.deployments import MULTI_MODEL
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
-from kennel.emulator.operations.resources import create, describe, remove
+from kennel.emulator.operations.resources import Collection, create, describe
 from kennel.emulator.store import Document
 
-_LISTING = Listing("model", "ModelName", ("ModelArn",))
+_MODELS = Collection(Listing("model", "ModelName", ("ModelArn",)), "Models")
 
 
 def create_model(context: Context, request: Request) -> Document:
     """CreateModel."""
     name = request["ModelName"]
-    warnings = coverage.accept("CreateModel", request, _problems(request))
+    warnings = coverage.accept("CreateModel", request, _problems(request)) + context.hosting.notes(request)
     document = {
         **request,
         "ModelArn": context.arn("model", name),
@@ -30,20 +31,7 @@ def create_model(context: Context, request: Request) -> Document:
     return create(context, "model", name, document, warnings)
 
 
-def describe_model(context: Context, request: Request) -> Document:
-    """DescribeModel."""
-    return describe(context, "model", request["ModelName"])
-
-
-def list_models(context: Context, request: Request) -> Document:
-    """ListModels."""
-    page = _LISTING.page(context.store, request)
-    return {"Models": page["Items"], "NextToken": page["NextToken"]}
-
-
-def delete_model(context: Context, request: Request) -> Document:
-    """DeleteModel: what runs of it runs on, as on SageMaker."""
-    return remove(context, "model", request["ModelName"])
+describe_model, list_models, delete_model = _MODELS.describe, _MODELS.list, _MODELS.remove
 
 
 def containers_of(model: Document) -> list[Document]:
@@ -65,10 +53,12 @@ def _container_problems(container: Document) -> list[str]:
         problems.append("Image must not be null; name the image that serves the model")
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         problems.append("ModelDataUrl and ModelDataSource exclude each other; send one")
-    if container.get("Mode") == "MultiModel" and "ModelDataUrl" not in container and "ModelDataSource" not in container:
-        problems.append("Mode is MultiModel; ModelDataUrl must be the prefix under which the models are")
+    if container.get("Mode") == MULTI_MODEL and "ModelDataUrl" not in container:
+        problems.append("Mode is MultiModel; ModelDataUrl must be the prefix under which the models' archives are")
+    if container.get("Mode") == MULTI_MODEL and "ModelDataSource" in container:
+        problems.append("a model whose Mode is MultiModel takes no ModelDataSource; send ModelDataUrl")
     url = container.get("ModelDataUrl", "")
-    if url and container.get("Mode") != "MultiModel" and not url.endswith(".tar.gz"):
+    if url and container.get("Mode") != MULTI_MODEL and not url.endswith(".tar.gz"):
         problems.append(f"ModelDataUrl '{url}' must end in .tar.gz; for a folder send ModelDataSource")
     if url.startswith("file://") and not Path(unquote(urlsplit(url).path)).exists():
         problems.append(f"Could not find model data at {url}; train first, or correct the path")

@@ -16,11 +16,12 @@ import copy
 
 from kennel.classifier.contract import BASE_DIR
 from kennel.emulator import coverage
-from kennel.emulator.errors import ResourceInUse, ValidationException
+from kennel.emulator.channels import channel_notes, read_channels
+from kennel.emulator.errors import ResourceInUse
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
-from kennel.emulator.operations.resources import create, describe, missing, remove
-from kennel.emulator.store import Document, MissingError
+from kennel.emulator.operations.resources import begin_stop, change, create, describe, remove
+from kennel.emulator.store import Document
 from kennel.emulator.warm_pool import STATUS
 
 KIND = "training-job"
@@ -36,6 +37,7 @@ def create_training_job(context: Context, request: Request) -> Document:
     name = request["TrainingJobName"]
     problems = _problems(request)
     warnings = coverage.accept("CreateTrainingJob", request, problems or context.jobs.refusals(request))
+    warnings += channel_notes(read_channels(request))
     now_s = context.clock()
     document = {
         **_with_defaults(request),
@@ -69,10 +71,7 @@ def list_training_jobs(context: Context, request: Request) -> Document:
 def stop_training_job(context: Context, request: Request) -> Document:
     """StopTrainingJob: SIGTERM, two minutes, SIGKILL; what was written is kept."""
     name, now_s = request["TrainingJobName"], context.clock()
-    try:
-        context.store.update(KIND, name, lambda document: _begin_stop(document, now_s))
-    except MissingError:
-        raise missing(context, KIND, name) from None
+    change(context, KIND, name, lambda document: _begin_stop(document, now_s))
     context.jobs.stop(name)
     return {}
 
@@ -88,13 +87,9 @@ def delete_training_job(context: Context, request: Request) -> Document:
 
 
 def _begin_stop(document: Document, now_s: float) -> None:
-    status = document["TrainingJobStatus"]
-    if status == "Stopping":
+    if not begin_stop(document, KIND, "TrainingJobStatus", now_s):
         return
-    if status != "InProgress":
-        raise ValidationException(f"The request was rejected because the training job is in status {status}.")
-    document["TrainingJobStatus"] = document["SecondaryStatus"] = "Stopping"
-    document["LastModifiedTime"] = now_s
+    document["SecondaryStatus"] = "Stopping"
     document["SecondaryStatusTransitions"][-1]["EndTime"] = now_s
     document["SecondaryStatusTransitions"].append(
         {"Status": "Stopping", "StartTime": now_s, "StatusMessage": "Stopping the training job"}

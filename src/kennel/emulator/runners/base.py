@@ -6,7 +6,7 @@ emulator: a handle is a string that can be stored, and after a restart the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,7 @@ from typing import Protocol
 GIBIBYTE = 1 << 30
 HOME_LABEL, JOB_LABEL, HOST_LABEL, ENDPOINT_LABEL = "kennel.home", "kennel.job", "kennel.host", "kennel.endpoint"
 TRANSFORM_LABEL = "kennel.transform"  # holds the name of a transform job
+SAMPLER_LABEL = "kennel.sampler"  # a process that samples the host that the label names
 FEEDER_LABEL = "kennel.feeder"  # a process that fills the pipes of the host that the label names
 STANDBY_LABEL = "kennel.waits"  # a run that waits for its job
 CAN_WAIT_LABEL = "kennel.standby"  # of an image, not of a run: the argument that makes it wait
@@ -61,7 +62,7 @@ class Waiting:
 
     arguments: tuple[str, ...]  # instead of the job's own; the seconds to wait follow
     identity: str  # what is started, to the bit
-    mounts_early: bool  # what the job sees must be known when it is started
+    early: Callable[[Mount], bool]  # whether a mount must be known when it is started; others can come with the job
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,14 @@ class Lost:
 
 
 State = Running | Exited | Lost
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one run uses of this machine."""
+
+    cpu_percent: float  # 100 for each core
+    memory_percent: float  # of this machine's
 
 
 class Runner(Protocol):
@@ -122,6 +131,16 @@ class Runner(Protocol):
             RunnerError: it does not run, or has no such port.
         """
 
+    def usage(self, handles: Sequence[str]) -> dict[str, Usage]:
+        """What those of them use that run, measured over about a second.
+
+        Raises:
+            RunnerError: the engine does not answer.
+        """
+
+    def program(self, handle: str) -> int | None:
+        """The process id of its first program, as this machine sees it; None where that is not running or not here."""
+
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """The label's value for each handle of this home, running or ended, that has the label (with that value)."""
 
@@ -143,7 +162,7 @@ class Runner(Protocol):
         """
 
     def assign(self, handle: str, labels: Mapping[str, str]) -> None:
-        """Give a run that waits other labels: whoever looks for them finds it from now on.
+        """Give a run that waits other labels: whoever looks for them finds it from now on, and no more for the old.
 
         Raises:
             RunnerError: it does not wait any more.
@@ -152,8 +171,17 @@ class Runner(Protocol):
     def begin(self, handle: str, launch: Launch) -> None:
         """Let a run that waits, and was assigned, begin with its job, whose base folder is laid out.
 
+        It has the launch's labels only when it has begun.
+
         Raises:
             RunnerError: it cannot be told.
+        """
+
+    def multi_model_refusal(self, image: str) -> str | None:
+        """Why an image cannot serve several models, as a sentence; None when it can, or when nobody can know.
+
+        Raises:
+            RunnerError: the image cannot be had.
         """
 
     def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:

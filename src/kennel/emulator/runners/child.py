@@ -58,7 +58,7 @@ def _pump(pipe: IO[bytes], folder: Path) -> None:
 def _begin(launch: dict[str, Any]) -> subprocess.Popen[bytes]:
     def enter() -> None:
         _prctl(_SET_PDEATHSIG, signal.SIGKILL)  # nothing runs on without somebody who notes its end
-        namespaces.enter(launch["hosts_file"], isolated=launch["isolated"])
+        namespaces.enter(launch["hosts_file"], isolated=launch["isolated"], read_only=launch["read_only"])
 
     return subprocess.Popen(
         launch["command"],

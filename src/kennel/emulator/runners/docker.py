@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,20 @@ from kennel.emulator.runners.base import (
     RunnerError,
     Running,
     State,
+    Usage,
     Waiting,
 )
 from kennel.emulator.runners.container_log import follow
-from kennel.emulator.runners.docker_command import MissingContainerError, docker, has_gpus, image_facts, inspect
+from kennel.emulator.runners.docker_command import (
+    MissingContainerError,
+    docker,
+    has_gpus,
+    image_facts,
+    image_labels,
+    inspect,
+)
 
+MULTI_MODEL_LABEL = "com.amazonaws.sagemaker.capabilities.multi-models"
 _LOG_LABEL = "kennel.log"
 _INSPECT_S = 5.0  # how long a container counts as running because its log has not ended
 _LOG_END_S = 10.0
@@ -78,7 +87,7 @@ class DockerRunner:
     def _run(self, launch: Launch, name: str, *, again: bool = True) -> str:
         try:
             with _environment(launch.environ) as variables:
-                run = ["run", *self._options(launch, name), *variables, launch.image, *self._command(launch)]
+                run = ["run", *self._options(launch, name), *variables, _image(launch.image), *self._command(launch)]
                 return docker(*run, timeout_s=_PULL_S)
         except MissingContainerError as error:
             raise RunnerError(str(error)) from error
@@ -203,6 +212,27 @@ class DockerRunner:
             raise RunnerError(f"The container {handle[:12]} does not run, or is on no network; it has no port {port}.")
         return addresses[0], port
 
+    def usage(self, handles: Sequence[str]) -> dict[str, Usage]:
+        """`docker stats`, which asks for two readings."""
+        form = "{{.ID}}\t{{.CPUPerc}}\t{{.MemPerc}}"
+        try:
+            listing = docker("stats", "--no-stream", "--no-trunc", f"--format={form}", *handles)
+        except MissingContainerError:
+            return {}
+        found: dict[str, Usage] = {}
+        for handle, *percents in (line.split("\t") for line in listing.splitlines()):
+            with contextlib.suppress(ValueError):  # "--": it has ended
+                found[handle] = Usage(*(float(percent.removesuffix("%")) for percent in percents))
+        return found
+
+    def program(self, handle: str) -> int | None:
+        """What the engine says, if a process of this machine is in that container: the engine may be on another one."""
+        try:
+            pid = int(inspect(handle)["State"]["Pid"])
+            return pid if handle in Path(f"/proc/{pid}/cgroup").read_text() else None
+        except (MissingContainerError, OSError):
+            return None
+
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """All containers of this home with the label."""
         found = self._listed(label)
@@ -235,7 +265,7 @@ class DockerRunner:
         argument = (facts["Config"].get("Labels") or {}).get(CAN_WAIT_LABEL) if facts else None
         if not facts or not argument or sys.platform != "linux":
             return None
-        return Waiting((argument,), facts["Id"], mounts_early=True)
+        return Waiting((argument,), facts["Id"], early=lambda _: True)
 
     def assign(self, handle: str, labels: Mapping[str, str]) -> None:
         """Labels in a file, which is there as long as the container is."""
@@ -249,10 +279,10 @@ class DockerRunner:
 
     def begin(self, handle: str, launch: Launch) -> None:
         """Its standby file is in its own folder."""
+        write_private(ContainerPaths(launch.base_dir).standby_file, {"environ": dict(launch.environ)})
         write_private(self._record(handle), {**launch.labels, _LOG_LABEL: str(launch.log_file)})
         self._follow(handle, launch.log_file)
         self._looked_at[handle] = time.monotonic()
-        write_private(ContainerPaths(launch.base_dir).standby_file, {"environ": dict(launch.environ)})
 
     def seen_path(self, base_dir: Path, container_path: str) -> str:  # noqa: ARG002 - a container has its own paths
         """The same path."""
@@ -264,9 +294,15 @@ class DockerRunner:
             return
         owner = f"{self._owner[0]}:{self._owner[1]}"
         mount = _mount(Mount(folder, "/handover"))
-        docker(
-            "run", "--rm", "--network=none", "--user=0", "--entrypoint=chown", mount, image, "-R", owner, "/handover"
-        )
+        options = ["--rm", "--network=none", "--user=0", "--entrypoint=chown", mount]
+        docker("run", *options, _image(image), "-R", owner, "/handover")
+
+    def multi_model_refusal(self, image: str) -> str | None:
+        """The image must have SageMaker's label for it; it is pulled when it is not there."""
+        labels = image_labels(_image(image), pull_s=_PULL_S)
+        if labels.get(MULTI_MODEL_LABEL) == "true":
+            return None
+        return f"The image '{image}' cannot serve several models: it lacks the label {MULTI_MODEL_LABEL}=true."
 
     def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:  # noqa: ARG002 - docker can do all of it
         """None: containers have names and can be isolated."""
@@ -278,6 +314,13 @@ def _remove_network(name: str) -> None:
         docker("network", "rm", name)
     except (RunnerError, MissingContainerError):
         return  # another container is still in it; its removal ends the network
+
+
+def _image(name: str) -> str:
+    """A request's image, which must not become an option: --volume=/:/machine would mount what no URI names."""
+    if name.startswith("-"):
+        raise RunnerError(f"'{name}' is no image's name: it begins with a hyphen. Correct the request.")
+    return name
 
 
 def _mount(mount: Mount) -> str:

@@ -69,6 +69,21 @@ def image_facts(image: str) -> dict[str, Any] | None:
     return found
 
 
+def image_labels(image: str, pull_s: float) -> dict[str, str]:
+    """An image's labels; it is pulled, within `pull_s`, when it is not there.
+
+    Raises:
+        RunnerError: it cannot be had.
+    """
+    look = ("image", "inspect", "--format", "{{json .Config.Labels}}", image)
+    try:
+        found = docker(*look)
+    except RunnerError:
+        docker("pull", "--quiet", image, timeout_s=pull_s)
+        found = docker(*look)
+    return json.loads(found) or {}
+
+
 def has_gpus() -> bool:
     """Whether the engine can give GPUs to a container; it can when it knows NVIDIA's runtime.
 

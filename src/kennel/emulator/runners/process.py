@@ -3,7 +3,8 @@
 An image stands for a command: Kennel's own images for this project's own entry points, others for what
 KENNEL_HOME/images.json says: {"NAME": [COMMAND]}, or {"NAME": {"command": [COMMAND], "standby": ARGUMENT}} where a
 further argument makes the program wait for its job (standbys.py). A private folder stands for SageMaker's base folder;
-the program finds it in SAGEMAKER_BASE_DIR. Read-only mounts are symbolic links here, which keep nobody from writing.
+the program finds it in SAGEMAKER_BASE_DIR. What is mounted read-only cannot be written where the machine has
+namespaces; elsewhere it is a symbolic link, which keeps nobody from writing, as is what may be written everywhere.
 """
 
 from __future__ import annotations
@@ -18,24 +19,28 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import kennel
 from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths, write_private
-from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Waiting
+from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Usage, Waiting
 from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS
 from kennel.emulator.runners.namespaces import possible
-from kennel.emulator.runners.processes import start_time
+from kennel.emulator.runners.processes import descendants, memory_percent, processor_s, start_time
 
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
 _OWN_IMAGES = {"kennel-train": "kennel.classifier", "kennel-serve": "serving"}
 _TRAINER = _OWN_IMAGES["kennel-train"]
 _NOT_INHERITED = ("AWS_", "KENNEL_", "SAGEMAKER_", "SM_")  # the emulator's own, and what only the platform may say
 _PORT_VARIABLES = ("SAGEMAKER_BIND_TO_PORT",)
+_MEETING_VARIABLE = "MASTER_PORT"  # torchrun's name for the port on which the hosts of a job meet
+_MEETING_PORTS = range(20_000, 29_500)  # below those that Linux gives to outgoing connections
 _KILL_S = 5
+_USAGE_S = 1.0  # between two readings
 
 
 class ProcessRunner:
@@ -47,6 +52,8 @@ class ProcessRunner:
         """Keep a folder for each run in `runs_dir`; `images_file` maps images to commands, if it exists."""
         self._runs_dir = runs_dir
         self._images_file = images_file
+        self._meetings: dict[str, int] = {}  # the port of each network
+        self._lock = threading.Lock()
 
     def start(self, launch: Launch) -> str:
         """Start the image's command in a session of its own (see Runner)."""
@@ -55,7 +62,6 @@ class ProcessRunner:
         folder.mkdir(parents=True)
         port = _free_port() if launch.port else None
         try:
-            _link_mounts(launch.base_dir, launch.mounts)
             write_private(folder / LAUNCH, self._record(launch, folder, port))
             _run_child(folder, launch.image)
         except (RunnerError, OSError, ValueError) as error:
@@ -65,6 +71,10 @@ class ProcessRunner:
 
     def _record(self, launch: Launch, folder: Path, port: int | None) -> dict[str, Any]:
         own = {BASE_DIR_VARIABLE: str(launch.base_dir)} | {name: str(port) for name in _PORT_VARIABLES if port}
+        if launch.network and len(launch.hosts) > 1 and _MEETING_VARIABLE not in launch.environ:
+            own[_MEETING_VARIABLE] = str(
+                self._meeting_port(launch.network, is_first=launch.hostname == launch.hosts[0])
+            )
         return {
             "command": [*(launch.entrypoint or self.command(launch.image)), *launch.arguments],
             "folder": str(launch.base_dir),
@@ -74,7 +84,16 @@ class ProcessRunner:
             "port": port,
             "hosts_file": _hosts_file(folder, launch) if _needs_names(launch) else None,
             "isolated": launch.isolated,
+            "read_only": _place_mounts(launch.base_dir, launch.mounts),
         }
+
+    def _meeting_port(self, network: str, *, is_first: bool) -> int:
+        """One for all hosts of a network: all networks share this machine's ports, unlike those of containers."""
+        with self._lock:
+            if is_first or network not in self._meetings:
+                self._meetings.pop(network, None)
+                self._meetings[network] = _free_meeting_port(network, set(self._meetings.values()))
+            return self._meetings[network]
 
     def command(self, image: str) -> list[str]:
         """What an image stands for, without its arguments.
@@ -166,6 +185,28 @@ class ProcessRunner:
             raise RunnerError(f"The process of {Path(handle).name} listens on no port (it was asked for {port}).")
         return "127.0.0.1", int(launch["port"])
 
+    def usage(self, handles: Sequence[str]) -> dict[str, Usage]:
+        """What /proc says of each program and all below it; nothing where there is none."""
+        first = {handle: self._processor_s(handle) for handle in handles}
+        begun = time.monotonic()
+        time.sleep(_USAGE_S)
+        found: dict[str, Usage] = {}
+        for handle in handles:
+            parent, spent = self._parent(Path(handle)), self._processor_s(handle)
+            percent = 100 * sum(spent[pid] - first[handle].get(pid, 0) for pid in spent) / (time.monotonic() - begun)
+            if parent and spent:
+                found[handle] = Usage(percent, memory_percent(descendants(parent)))
+        return found
+
+    def _processor_s(self, handle: str) -> dict[int, float]:
+        parent = self._parent(Path(handle))
+        return processor_s(descendants(parent)) if parent else {}
+
+    def program(self, handle: str) -> int | None:
+        """The program's own, below the parent that notes its end."""
+        process = _read(Path(handle) / PROCESS) if self._parent(Path(handle)) else None
+        return int(process["program"]) if process else None
+
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """Every folder whose launch has the label."""
         found: dict[str, str] = {}
@@ -181,7 +222,7 @@ class ProcessRunner:
         argument = found[1] if found else "standby" if _own_module(image) == _TRAINER else None
         if argument is None:
             return None
-        return Waiting((argument,), _identity(self.command(image)), mounts_early=False)
+        return Waiting((argument,), _identity(self.command(image)), lambda mount: mount.read_only and possible())
 
     def assign(self, handle: str, labels: Mapping[str, str]) -> None:
         """Its launch.json has the labels."""
@@ -196,14 +237,15 @@ class ProcessRunner:
         record = _read(Path(handle) / LAUNCH)
         if record is None:
             raise RunnerError(f"The process of {Path(handle).name} has ended.")
+        record |= {"folder": str(launch.base_dir), "log_file": str(launch.log_file)}
+        environ = {**launch.environ, BASE_DIR_VARIABLE: str(launch.base_dir)}
         try:
-            _link_mounts(launch.base_dir, launch.mounts)
+            _place_mounts(launch.base_dir, launch.mounts)  # what is mounted read-only is there; the rest is linked
+            write_private(Path(handle) / LAUNCH, record)  # before the first line, which goes to that log
+            write_private(ContainerPaths(launch.base_dir).standby_file, {"environ": environ})
+            write_private(Path(handle) / LAUNCH, {**record, "labels": dict(launch.labels)})
         except (OSError, ValueError) as error:
             raise RunnerError(str(error)) from error
-        changed = {"folder": str(launch.base_dir), "log_file": str(launch.log_file), "labels": dict(launch.labels)}
-        write_private(Path(handle) / LAUNCH, {**record, **changed})
-        environ = {**launch.environ, BASE_DIR_VARIABLE: str(launch.base_dir)}
-        write_private(ContainerPaths(launch.base_dir).standby_file, {"environ": environ})
 
     def seen_path(self, base_dir: Path, container_path: str) -> str:
         """The place below the private folder that stands for a path below SageMaker's."""
@@ -211,6 +253,10 @@ class ProcessRunner:
 
     def own(self, folder: Path, image: str) -> None:
         """Nothing: the program ran as the caller."""
+
+    def multi_model_refusal(self, image: str) -> str | None:  # noqa: ARG002 - a command has no labels
+        """None: a program that knows no POST /models says so when it is asked."""
+        return None
 
     def refusal(self, launch_hosts: int, *, isolated: bool) -> str | None:
         """Names of hosts and isolation need namespaces."""
@@ -273,18 +319,37 @@ def _place(base_dir: Path, container_path: str) -> Path:
     return base_dir / relative
 
 
-def _link_mounts(base_dir: Path, mounts: tuple[Mount, ...]) -> None:
-    """Put a symbolic link in the place of every mount that is not already there."""
+def _place_mounts(base_dir: Path, mounts: tuple[Mount, ...]) -> list[tuple[str, str]]:
+    """Make the place of every mount; those that are read-only are returned, and mounted in the program's namespace."""
+    read_only: list[tuple[str, str]] = []
     for mount in mounts:
         place = _place(base_dir, mount.target)
-        if place == mount.source:
-            continue
+        if mount.read_only and possible():
+            _make_place(mount.source, place)
+            read_only.append((str(mount.source), str(place)))
+        elif place != mount.source:
+            _link(mount.source, place)
+    return read_only
+
+
+def _make_place(source: Path, place: Path) -> None:
+    """An empty file or folder for one to be mounted on; what a link left of an earlier run is removed."""
+    if place.is_symlink():
+        place.unlink()
+    if source.is_dir():
+        place.mkdir(parents=True, exist_ok=True)
+    else:
         place.parent.mkdir(parents=True, exist_ok=True)
-        if place.is_symlink() or place.is_file():
-            place.unlink()
-        elif place.is_dir():
-            place.rmdir()  # made for the mount; one that holds something is not replaced
-        place.symlink_to(mount.source)
+        place.touch()
+
+
+def _link(source: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.is_symlink() or place.is_file():
+        place.unlink()
+    elif place.is_dir():
+        place.rmdir()  # made for the mount; one that holds something is not replaced
+    place.symlink_to(source)
 
 
 def _own_module(image: str) -> str | None:
@@ -321,6 +386,25 @@ def _free_port() -> int:
         any_socket.bind(("127.0.0.1", 0))
         port: int = any_socket.getsockname()[1]
         return port
+
+
+def _free_meeting_port(network: str, taken: set[int]) -> int:
+    """Begins at a place of the network's own, so that two servers seldom look at the same port at once."""
+    start = int.from_bytes(hashlib.sha256(network.encode()).digest()[:4]) % len(_MEETING_PORTS)
+    ports: list[int] = [*_MEETING_PORTS[start:], *_MEETING_PORTS[:start]]
+    for port in ports:
+        if port not in taken and _is_free(port):
+            return port
+    raise RunnerError(f"No port from {_MEETING_PORTS[0]} to {_MEETING_PORTS[-1]} is free. End what listens there.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as any_socket:
+        try:
+            any_socket.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 def _read(path: Path) -> dict[str, Any] | None:

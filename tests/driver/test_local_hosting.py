@@ -1,0 +1,88 @@
+"""Endpoints through the command and the Python API, on the real local SageMaker with Kennel's own server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kennel import driver
+from kennel.driver import connection
+from kennel.driver.errors import DriverError
+from kennel.driver.home import Home
+from kennel.driver.session import Session
+from tests.driver.conftest import Kennel
+from tests.emulator.emulator_harness import wait_for
+from tests.serving.serving_harness import CLASSES, encoded, network, save, scene
+
+LABELS = {name.partition(".")[2] for name in CLASSES}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kennel]:
+    """A folder with an artifact and photos; the server that the first command starts is ended."""
+    folder = tmp_path_factory.mktemp("hosting")
+    kennel = Kennel(folder)
+    kennel.home.mkdir()
+    kennel.write_project('runner = "process"\n')
+    save(folder / "artifact", network())
+    for number in (1, 2):
+        (folder / f"{number}.jpg").write_bytes(encoded(scene(number), "JPEG"))
+    (folder / "torn.jpg").write_bytes(b"no photo")
+    yield kennel
+    with contextlib.suppress(DriverError):
+        kennel("clean")
+        connection.stop(Home(kennel.home))
+
+
+@pytest.fixture
+def session(local: Kennel) -> Session:
+    made = driver.session(local.folder / "kennel.toml", quiet=True)
+    made.home = Home(local.home)
+    return made
+
+
+def test_an_asynchronous_endpoint_is_deployed_asked_and_deleted(local: Kennel) -> None:
+    one_worker = ("--env", "SAGEMAKER_MODEL_SERVER_WORKERS=1")
+    deployed = local("deploy", local.folder / "artifact", "--name", "later", "--async", *one_worker)
+    assert deployed.code == 0, deployed.err
+    assert "next      kennel predict later PHOTO --async" in deployed.out
+    photos = [local.folder / name for name in ("1.jpg", "torn.jpg", "2.jpg")]
+    asked = local("predict", "later", "--async", "--top-k", "2", *photos)
+    assert asked.code == 1, "one photo was refused"
+    assert "(status 400)" in asked.out + asked.err or "(status 415)" in asked.out + asked.err
+    answers = local("predict", "later", "--async", "--top-k", "2", "--json", *photos[::2]).json
+    assert [Path(answer["path"]).name for answer in answers] == ["1.jpg", "2.jpg"]
+    assert all(len(answer["predictions"]) == 2 for answer in answers)
+    assert {one["label"] for answer in answers for one in answer["predictions"]} <= LABELS
+    assert list((local.home / "async-input").iterdir()) == [], "photos are taken away again"
+    refused = local("predict", "later", photos[0])
+    assert refused.code == 1
+    assert "takes InvokeEndpointAsync only" in refused.err
+    cleaned = local("clean")
+    assert "deleted  endpoint  later" in cleaned.out, cleaned.out + cleaned.err
+
+
+def is_gone(endpoint: driver.Endpoint) -> bool:
+    try:
+        assert endpoint.status == "Deleting"
+    except DriverError as error:
+        return "Could not find endpoint" in str(error)
+    return False
+
+
+def test_a_notebook_deploys_asks_and_deletes(session: Session, local: Kennel) -> None:
+    environment = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+    with driver.deploy(local.folder / "artifact", session=session, name="dogs", environment=environment) as endpoint:
+        assert endpoint.status == "InService"
+        assert endpoint.wait().name == "dogs"
+        [answer] = endpoint.predict(local.folder / "1.jpg", top_k=3)
+        assert answer.error == ""
+        assert len(answer.predictions) == 3
+        first, torn = endpoint.predict([local.folder / "2.jpg", local.folder / "torn.jpg"])
+        assert first.predictions[0].label in LABELS
+        assert "status 4" in torn.error
+    wait_for(lambda: is_gone(endpoint))
+    assert [entry.kind for entry in session.record.alive() if entry.kind.startswith("endpoint")] == []
