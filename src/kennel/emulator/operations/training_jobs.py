@@ -22,6 +22,7 @@ from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.resources import begin_stop, change, create, describe, remove
 from kennel.emulator.store import Document
+from kennel.emulator.warm_pool import STATUS
 
 KIND = "training-job"
 MAX_RUNTIME_S = 86_400  # StoppingCondition's default
@@ -65,12 +66,9 @@ def describe_training_job(context: Context, request: Request) -> Document:
 
 def list_training_jobs(context: Context, request: Request) -> Document:
     """ListTrainingJobs."""
-    pool, plan = request.get("WarmPoolStatusEquals"), request.get("TrainingPlanArnEquals")
-
-    def keep(job: Document) -> bool:
-        return plan is None and pool in (None, job.get("WarmPoolStatus", {}).get("Status"))  # no job has a plan here
-
-    page = _LISTING.page(context.store, request, keep)
+    if "TrainingPlanArnEquals" in request:  # no job has a plan here
+        return {"TrainingJobSummaries": []}
+    page = _LISTING.page(context.store, request, equal={STATUS: request.get("WarmPoolStatusEquals")})
     return {"TrainingJobSummaries": page["Items"], "NextToken": page["NextToken"]}
 
 
