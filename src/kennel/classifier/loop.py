@@ -50,10 +50,6 @@ _FREE = (
     "checkpoint_minutes",
     "keep_checkpoints",
     "debugger",
-    "profiler",
-    "profiler_interval_ms",
-    "profiler_start_step",
-    "profiler_steps",
     "bad_images",
     "image_cache",
 )
@@ -330,7 +326,8 @@ class Trainer:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be gone on with."""
-        config = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
+        free = (*_FREE, *(name for name in asdict(self.config) if name.startswith("profiler")))
+        config = {name: value for name, value in asdict(self.config).items() if name not in free}
         return config | self.data.identity | {"processes in all": self.world.size}
 
     def state(self) -> dict[str, Any]:
