@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kennel.classifier import debugging, features, profile_report, profiling, report, watching
+from kennel.classifier import debugging, features, profile_report, profile_start, report, watching
 from kennel.classifier.artifact import Meta, save_artifact
 from kennel.classifier.channels import Channels, Epochs, check_batch, load_channels, load_data, plan_epochs
 from kennel.classifier.checkpoints import CheckpointFolder
@@ -55,7 +55,7 @@ def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> None:
     """
     world = World.from_environ()
     device = world.device()
-    profiler = profiling.start(config, paths, world, device)
+    profiler = profile_start.start(config, paths, world, device)
     try:
         world.start(device)
         torch.manual_seed(config.seed)
