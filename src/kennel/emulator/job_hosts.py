@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kennel.classifier.contract import BASE_DIR, ContainerPaths
+from kennel.emulator import tuning_shared
 from kennel.emulator.channels import PIPE, Channel, read_channels
 from kennel.emulator.feeder import Feed, write_feeds
 from kennel.emulator.inputs import deliver
@@ -102,7 +103,12 @@ class JobHost:
                 mounts += deliver(channel, paths.channels_dir / channel.name, target, rank=rank, hosts=count)
         if feeds:
             write_feeds(feeds, self.feeds_file)
-        return mounts + list(self._checkpoints(runner))
+        return mounts + list(self._checkpoints(runner)) + self._shared()
+
+    def _shared(self) -> list[Mount]:
+        """What the trials of a tuning job have in common; a job of several hosts would write it from each of them."""
+        folder = tuning_shared.folder_of(self.document) if len(self.hosts) == 1 else None
+        return [Mount(folder, str(_CONTAINER.shared_dir))] if folder else []
 
     def _rank(self, channel: Channel) -> tuple[int, int]:
         getting = [host for host in self.hosts if not channel.groups or host.group in channel.groups]
@@ -155,6 +161,7 @@ class JobHost:
         config = self.document.get("CheckpointConfig")
         uri = Uri.parse(config["S3Uri"]) if config else None
         places = [self.folder, *([uri.file] if uri and uri.scheme == FILE else [])]
+        places += [mount.source for mount in self._shared()]
         return [place for place in places if place.is_dir()]
 
     def checkpoint_sync(self, warn: Callable[[str], None]) -> FolderSync | None:
