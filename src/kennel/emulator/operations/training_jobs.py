@@ -93,7 +93,7 @@ def delete_training_job(context: Context, request: Request) -> Document:
 
 
 def begin_training_stop(document: Document, now_s: float) -> None:
-    """Turn InProgress into Stopping; nothing where it is Stopping already.
+    """Turn InProgress into Stopping, with its transition; nothing where it is Stopping already.
 
     Raises:
         ValidationException: the job has ended.

@@ -14,11 +14,11 @@ import secrets
 
 from kennel.emulator import coverage
 from kennel.emulator.channels import channel_notes, read_channels
-from kennel.emulator.errors import ResourceInUse, ResourceLimitExceeded, ValidationException
+from kennel.emulator.errors import ResourceInUse, ResourceLimitExceeded
 from kennel.emulator.log_files import WARNING_LOGS
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing, page_of
-from kennel.emulator.operations.resources import create, describe, missing, remove
+from kennel.emulator.operations.resources import begin_stop, change, create, describe, remove
 from kennel.emulator.operations.training_jobs import training_problems
 from kennel.emulator.store import Document, MissingError
 from kennel.emulator.tuning_problem import TPE, choose_engine
@@ -142,21 +142,9 @@ def _objective(trial: Document) -> float | None:
 def stop_hyper_parameter_tuning_job(context: Context, request: Request) -> Document:
     """StopHyperParameterTuningJob: its training jobs are stopped, too."""
     name, now_s = request["HyperParameterTuningJobName"], context.clock()
-    try:
-        context.store.update(KIND, name, lambda document: _begin_stop(document, now_s))
-    except MissingError:
-        raise missing(context, KIND, name) from None
+    change(context, KIND, name, lambda document: begin_stop(document, KIND, _STATUS, now_s))
     context.tunings.stop(name)
     return {}
-
-
-def _begin_stop(document: Document, now_s: float) -> None:
-    status = document[_STATUS]
-    if status == "Stopping":
-        return
-    if status != "InProgress":
-        raise ValidationException(f"The request was rejected because the tuning job is in status {status}.")
-    document.update({_STATUS: "Stopping", "LastModifiedTime": now_s})
 
 
 def delete_hyper_parameter_tuning_job(context: Context, request: Request) -> Document:
