@@ -95,7 +95,8 @@ def unpack(archive: Path, folder: Path) -> Path:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise NothingThereError(f"{archive} cannot be unpacked: {error}.") from error
+        why = str(error).partition("\n")[0].rstrip(".:")  # tarfile goes on with every format that it tried
+        raise NothingThereError(f"{archive} cannot be unpacked: {why}.") from error
     return folder
 
 
