@@ -11,6 +11,7 @@ from kennel.insight.errors import InsightError
 
 COMMANDS = {  # a module of `kennel.insight.commands` each, with configure(parser), run(arguments, say) and EXAMPLE
     "report": "write the profiler report of a run, or of two side by side",
+    "tuning": "judge what a tuning job found, and write its page",
 }
 
 
