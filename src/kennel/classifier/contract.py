@@ -110,6 +110,11 @@ class ContainerPaths:
         """Room for files that end with the job; the platform uploads none of it."""
         return self.base / "tmp"
 
+    @property
+    def shared_dir(self) -> Path:
+        """What the trials of a tuning job have in common; made by the local SageMaker, and by nobody else."""
+        return self.base / "shared"
+
     def channel(self, name: str) -> Path | None:
         """The folder of an input channel, or None when the job has no such channel."""
         folder = self.base / "input/data" / name

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kennel.emulator import tuning_status
+from kennel.emulator import tuning_shared, tuning_status
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.home import Home
 from kennel.emulator.job_status import KIND as TRAINING_KIND
@@ -71,6 +71,13 @@ class TuningJob:
             except Exception as error:  # nothing may stay InProgress for ever
                 self._fail(f"InternalServerError: {type(error).__name__}: {error}")
                 raise
+
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen; so, too, when it was deleted."""
+        try:
+            return self._document()[_STATUS] in tuning_status.ENDED
+        except MissingError:
+            return True
 
     def _round(self) -> bool:
         """Do what can be done now; whether the job has ended."""
@@ -181,12 +188,14 @@ class TuningJob:
         definition = definitions_of(document)[trial["_definition"]]
         request = training_request(document, definition, name, trial["TunedHyperParameters"])
         job = training_document(request, trial["TrainingJobArn"], trial["CreationTime"])
+        self._tools.home.shared_dir(self.name).mkdir(parents=True, exist_ok=True)
         job |= {
             "TuningJobArn": document["HyperParameterTuningJobArn"],
             TAGS: document.get(TAGS, {}),
             WARNINGS: [],
             "_warm_pool": {"name": f"{self.name}.{trial['_definition']}", "seconds": _WARM_S},
         }
+        job |= tuning_shared.given_to_trials(self._tools.home, self.name)
         with contextlib.suppress(ExistsError):
             self._tools.store.insert(TRAINING_KIND, name, trial["CreationTime"], job)
         self._tools.own(name, self)
