@@ -17,6 +17,7 @@ from kennel.emulator.model_cache import LoadError, ModelCache
 from kennel.emulator.store import Document
 from kennel.emulator.variants import Route, Routes, Target, VariantRoute
 
+SERVERLESS_BYTES = 4 * 1024 * 1024  # of a payload; developer guide, "Serverless endpoints"
 _NOT_LOADED = 404
 
 
@@ -55,6 +56,7 @@ class Runtime:
         while True:
             variant, target = self._routes.take(request["EndpointName"], wanted, tried, request.get("TargetModel"))
             try:
+                _require_size(variant, request)
                 return variant, await self._ask(target, request)
             except NotSentError:
                 tried.append(target)
@@ -86,6 +88,14 @@ async def _path(models: ModelCache | None, request: Document) -> AsyncIterator[s
         return
     async with models.use(request["TargetModel"]) as path:
         yield path
+
+
+def _require_size(variant: VariantRoute, request: Document) -> None:
+    size_bytes = len(request["Body"])
+    if variant.max_concurrency is not None and size_bytes > SERVERLESS_BYTES:
+        raise ValidationError(
+            f"Body has {size_bytes} bytes; variant {variant.name} is serverless and takes {SERVERLESS_BYTES}."
+        )
 
 
 def _check(route: Route, request: Document) -> None:

@@ -242,6 +242,28 @@ def test_requests_of_an_endpoint_that_is_gone_are_told_so(tmp_path: Path) -> Non
         assert not kept.exists()
 
 
+def test_what_an_asynchronous_endpoint_does_not_do_is_told(shared: Hosted, tmp_path: Path) -> None:
+    topic = "arn:aws:sns:eu-central-1:000000000000:answers"
+    config = asynchronous(tmp_path, NotificationConfig={"SuccessTopic": topic}, KmsKeyId="key")
+    capture = {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": 100,
+        "DestinationS3Uri": tmp_path.as_uri(),
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+    }
+    shared.model("told", "meow")
+    shared.config("told", "told", DataCaptureConfig=capture, **config)
+    logs = shared.emulator.client("logs")
+    found = logs.get_log_events(logGroupName="/kennel/warnings", logStreamName="endpoint-config/told")["events"]
+    told = " ".join(event["message"] for event in found)
+    for member in ("NotificationConfig.SuccessTopic", "OutputConfig.KmsKeyId", "DataCaptureConfig"):
+        assert f"{member} has no effect here" in told
+    output = shared.sagemaker.describe_endpoint_config(EndpointConfigName="told")["AsyncInferenceConfig"][
+        "OutputConfig"
+    ]
+    assert output["NotificationConfig"] == {"SuccessTopic": topic}
+
+
 @pytest.mark.parametrize("wrong", ["serverless", "many models"])
 def test_configurations_that_sagemaker_refuses(shared: Hosted, tmp_path: Path, wrong: str) -> None:
     name = wrong.partition(" ")[0]

@@ -145,7 +145,13 @@ def test_a_serverless_variant_takes_as_many_requests_as_it_says(shared: Hosted) 
         wait_for(lambda: "at work" in logs(shared, "spare"))
         with refused("ThrottlingException", "answers 1 requests at once"):
             shared.invoke("spare")
-    assert shared.say("spare")["answer"] == "meow"
+    assert shared.say("spare", Body=b"x" * 4_194_304)["answer"] == "meow"
+    with refused("ValidationError", "is serverless and takes 4194304"):
+        shared.invoke("spare", Body=b"x" * 4_194_305)
+    with refused("ValidationException", "a serverless variant's requests are not captured"):
+        shared.sagemaker.create_endpoint_config(
+            EndpointConfigName="seen", ProductionVariants=[variant], DataCaptureConfig=capture(shared.folder)
+        )
 
 
 @pytest.mark.docker

@@ -22,7 +22,7 @@ def create_endpoint_config(context: Context, request: Request) -> Document:
     """CreateEndpointConfig."""
     name = request["EndpointConfigName"]
     warnings = coverage.accept("CreateEndpointConfig", request, _problems(context, request))
-    warnings += context.hosting.notes(request)
+    warnings += [*context.hosting.notes(request), *_capture_notes(request)]
     variants = [{"InitialVariantWeight": 1.0, **variant} for variant in request["ProductionVariants"]]
     document = {
         **request,
@@ -46,8 +46,11 @@ def _problems(context: Context, request: Request) -> list[str]:
     problems = [
         f"VariantName '{name}' is given twice; names are unique" for name in {n for n in names if names.count(n) > 1}
     ]
-    if request.get("AsyncInferenceConfig") and any("ServerlessConfig" in variant for variant in variants):
-        problems.append("AsyncInferenceConfig and ServerlessConfig exclude each other; send one")
+    if any("ServerlessConfig" in variant for variant in variants):
+        if request.get("AsyncInferenceConfig"):
+            problems.append("AsyncInferenceConfig and ServerlessConfig exclude each other; send one")
+        if _captures(request):
+            problems.append("a serverless variant's requests are not captured; leave DataCaptureConfig out")
     modes = set()
     for index, variant in enumerate(variants):
         found, mode = _model_problems(context, variant)
@@ -55,6 +58,16 @@ def _problems(context: Context, request: Request) -> list[str]:
         found += _size_problems(variant)
         problems += [f"ProductionVariants[{index}]: {problem}" for problem in found]
     return problems + _mode_problems(request, modes)
+
+
+def _captures(request: Request) -> bool:
+    return bool((request.get("DataCaptureConfig") or {}).get("EnableCapture"))
+
+
+def _capture_notes(request: Request) -> list[str]:
+    if not request.get("AsyncInferenceConfig") or not _captures(request):
+        return []
+    return ["DataCaptureConfig has no effect here: payloads and answers of an asynchronous endpoint are files already"]
 
 
 def _model_problems(context: Context, variant: Document) -> tuple[list[str], str]:
