@@ -190,7 +190,7 @@ def test_jobs_survive_down_and_up(local: Kennel, dataset: Path) -> None:
         (["stop", "nobody"], "kennel: There is no training job 'nobody' on local."),
         (
             ["deploy", "nobody"],
-            "kennel: There is no training job 'nobody' on local, and no file or folder of that name.",
+            "kennel: There is no job 'nobody' on local, and no file or folder of that name.",
         ),
     ],
 )

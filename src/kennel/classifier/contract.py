@@ -110,6 +110,11 @@ class ContainerPaths:
         """Room for files that end with the job; the platform uploads none of it."""
         return self.base / "tmp"
 
+    @property
+    def shared_dir(self) -> Path:
+        """What the trials of a tuning job have in common; made by the local SageMaker, and by nobody else."""
+        return self.base / "shared"
+
     def channel(self, name: str) -> Path | None:
         """The folder of an input channel, or None when the job has no such channel."""
         folder = self.base / "input/data" / name
@@ -136,6 +141,11 @@ class ContainerPaths:
     def output_data_dir(self) -> Path:
         """What becomes output.tar.gz."""
         return self.base / "output/data"
+
+    @property
+    def findings_file(self) -> Path:
+        """What the debugger's rules say of the training; docs/rules.md has its members."""
+        return self.output_data_dir / "findings.json"
 
     @property
     def checkpoints_dir(self) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from kennel.driver import connection, training, transforming
+from kennel.driver import connection, training, transforming, tuning
 from kennel.driver.errors import DriverError
 from kennel.driver.record import Entry
 from kennel.driver.session import Session
+from kennel.driver.trials import list_trials
 
 
 def refresh(session: Session) -> None:
@@ -24,13 +25,24 @@ def refresh(session: Session) -> None:
 
 
 def _ask(session: Session, entry: Entry) -> None:
-    if entry.kind not in (training.KIND, transforming.KIND):
+    if entry.kind not in (training.KIND, transforming.KIND, tuning.KIND):
         return
     if (entry.account, entry.region) != (session.account, session.clients.region):
         return
     if entry.kind == transforming.KIND:
         transforming.note_duration(session, entry.name, transforming.describe(session, entry.name))
         return
+    if entry.kind == tuning.KIND:
+        note_tuning(session, entry.name)
+        return
     state = training.describe(session, entry.name)
     if state.is_over:
         session.record.note(entry.kind, entry.name, entry.on, billable_s=state.billable_s)
+
+
+def note_tuning(session: Session, name: str) -> None:
+    """Keep how long the trials of a finished tuning job trained, all together; they are billed one by one."""
+    state = tuning.describe(session, name)
+    if state.is_over:
+        seconds = sum(trial.seconds or 0 for trial in list_trials(session, name))
+        session.record.note(tuning.KIND, name, session.project.on, billable_s=seconds)

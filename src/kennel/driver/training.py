@@ -125,9 +125,7 @@ def start(session: Session, made: Plan) -> str:
         DriverError: a check failed, or a refusal.
     """
     training = made.training
-    if not session.is_local:
-        _check_aws(session, training)
-    _upload(session, made)
+    provide(session, made)
     session.create(
         "CreateTrainingJob", KIND, training.name, made.request,
         instance_type=training.machines.instance_type,
@@ -135,6 +133,17 @@ def start(session: Session, made: Plan) -> str:
         output_uri=training.output_uri,
     )  # fmt: skip
     return training.name
+
+
+def provide(session: Session, made: Plan) -> None:
+    """On AWS, look whether the account can take the job, and put its data where the job reads it.
+
+    Raises:
+        DriverError: a check failed, or the upload did.
+    """
+    if not session.is_local:
+        _check_aws(session, made.training)
+    _upload(session, made)
 
 
 def _check_aws(session: Session, training: Training) -> None:

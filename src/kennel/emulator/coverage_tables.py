@@ -15,6 +15,7 @@ _NO_VPC = "there are no VPCs here"
 _NO_EXPERIMENTS = "experiments and MLflow are not emulated; the job runs without them"
 _NO_HUB = "hubs and their licences need AWS; send an S3 or file:// URI of your own"
 _ONE_MACHINE = "everything runs on this machine"
+_RULES_ARE_PROCESSES = "a rule is a process of this machine, beside the job; only its S3 output counts"
 _NO_SNS = "there are no topics here; look at OutputLocation and FailureLocation"
 _NO_REGISTRY_AUTH = "docker's own login is used"
 
@@ -43,6 +44,12 @@ _TRAINING: Table = {
         "TensorBoardOutputConfig.LocalPath TensorBoardOutputConfig.S3OutputPath": "",
         "ProfilerConfig.S3OutputPath ProfilerConfig.ProfilingIntervalInMilliseconds": "",
         "ProfilerConfig.ProfilingParameters ProfilerConfig.DisableProfiler": "",
+        "DebugRuleConfigurations DebugRuleConfigurations.RuleConfigurationName": "",
+        "DebugRuleConfigurations.RuleEvaluatorImage DebugRuleConfigurations.RuleParameters": "",
+        "DebugRuleConfigurations.S3OutputPath": "",
+        "ProfilerRuleConfigurations ProfilerRuleConfigurations.RuleConfigurationName": "",
+        "ProfilerRuleConfigurations.RuleEvaluatorImage ProfilerRuleConfigurations.RuleParameters": "",
+        "ProfilerRuleConfigurations.S3OutputPath": "",
     },
     "recorded": {
         "RoleArn": _NO_IAM,
@@ -55,8 +62,9 @@ _TRAINING: Table = {
         "AlgorithmSpecification.TrainingImageConfig.*": _NO_REGISTRY_AUTH,
         "InputDataConfig.DataSource.S3DataSource.ModelAccessConfig.*": "no licence is asked for here",
         "ExperimentConfig.* MlflowConfig.*": _NO_EXPERIMENTS,
-        "DebugRuleConfigurations DebugRuleConfigurations.*": "rules do not run during a job yet",
-        "ProfilerRuleConfigurations ProfilerRuleConfigurations.*": "rules do not run during a job yet",
+        "DebugRuleConfigurations.LocalPath ProfilerRuleConfigurations.LocalPath": _RULES_ARE_PROCESSES,
+        "DebugRuleConfigurations.InstanceType ProfilerRuleConfigurations.InstanceType": _RULES_ARE_PROCESSES,
+        "DebugRuleConfigurations.VolumeSizeInGB ProfilerRuleConfigurations.VolumeSizeInGB": _RULES_ARE_PROCESSES,
         "RemoteDebugConfig.*": "attach with docker exec, or to the process, instead of SSM",
         "InfraCheckConfig.*": "there is one machine, and it has been checked by starting on it",
         "SessionChainingConfig.*": "there are no sessions here",
@@ -234,6 +242,88 @@ _TRANSFORM: Table = {
     },
 }
 
+_CONFIG = "HyperParameterTuningJobConfig"
+_RANGES = " ".join(
+    path
+    for kind in ("Integer", "Continuous")
+    for path in [f"{kind}ParameterRanges"]
+    + [f"{kind}ParameterRanges.{member}" for member in ("Name", "MinValue", "MaxValue", "ScalingType")]
+) + (
+    " CategoricalParameterRanges CategoricalParameterRanges.Name CategoricalParameterRanges.Values"
+    " AutoParameters AutoParameters.Name AutoParameters.ValueHint"
+)
+
+
+_NOT_OF_A_TRIAL = (  # the members of a training job that no training job definition has
+    "TrainingJobName", "HyperParameters", "Tags", "Debug", "Profiler", "TensorBoard", "Experiment", "Mlflow",
+    "RemoteDebug", "InfraCheck", "SessionChaining", "Serverless", "ModelPackage", "AlgorithmSpecification.Container",
+    "AlgorithmSpecification.EnableSageMaker", "AlgorithmSpecification.TrainingImageConfig",
+)  # fmt: skip
+
+
+def _below(prefix: str, paths: str) -> str:
+    return " ".join(f"{prefix}.{path}" for path in paths.split())
+
+
+def _trial_definition(prefix: str) -> Table:
+    """What a training job definition has of a training job is treated alike."""
+    table: dict[str, dict[str, str]] = {}
+    for treatment, groups in _TRAINING.items():
+        table[treatment] = {}
+        for paths, reason in groups.items():
+            kept = [path for path in paths.split() if not path.startswith(_NOT_OF_A_TRIAL)]
+            if kept:
+                table[treatment][_below(prefix, " ".join(kept))] = reason
+    return table
+
+
+def _tuned_definition(prefix: str) -> Table:
+    flexible = f"{prefix}.HyperParameterTuningResourceConfig"
+    return _joined(
+        _trial_definition(prefix),
+        {
+            "honoured": {
+                _below(
+                    prefix, "DefinitionName StaticHyperParameters TuningObjective.Type TuningObjective.MetricName"
+                ): "",
+                _below(f"{prefix}.HyperParameterRanges", _RANGES): "",
+                _below(flexible, "InstanceCount InstanceConfigs InstanceConfigs.InstanceCount AllocationStrategy"): "",
+            },
+            "recorded": {
+                _below(flexible, "InstanceType InstanceConfigs.InstanceType"): (
+                    "a job has all cores and the memory of this machine; of several configurations the first is used"
+                ),
+                _below(flexible, "VolumeSizeInGB InstanceConfigs.VolumeSizeInGB"): "a job has the disk of this machine",
+                f"{flexible}.VolumeKmsKeyId": _NO_KMS,
+            },
+        },
+    )
+
+
+_TUNING = _joined(
+    {
+        "honoured": {
+            "HyperParameterTuningJobName Tags Tags.Key Tags.Value TrainingJobDefinitions Autotune.Mode": "",
+            _below(_CONFIG, "Strategy TrainingJobEarlyStoppingType RandomSeed"): "",
+            _below(f"{_CONFIG}.StrategyConfig.HyperbandStrategyConfig", "MinResource MaxResource"): "",
+            _below(f"{_CONFIG}.HyperParameterTuningJobObjective", "Type MetricName"): "",
+            _below(
+                f"{_CONFIG}.ResourceLimits", "MaxNumberOfTrainingJobs MaxParallelTrainingJobs MaxRuntimeInSeconds"
+            ): "",
+            _below(f"{_CONFIG}.ParameterRanges", _RANGES): "",
+            _below(
+                f"{_CONFIG}.TuningJobCompletionCriteria",
+                "TargetObjectiveMetricValue BestObjectiveNotImproving.MaxNumberOfTrainingJobsNotImproving "
+                "ConvergenceDetected.CompleteOnConvergence",
+            ): "",
+            "WarmStartConfig.WarmStartType WarmStartConfig.ParentHyperParameterTuningJobs": "",
+            "WarmStartConfig.ParentHyperParameterTuningJobs.HyperParameterTuningJobName": "",
+        },
+    },
+    _tuned_definition("TrainingJobDefinition"),
+    _tuned_definition("TrainingJobDefinitions"),
+)
+
 TABLES: Mapping[str, Table] = {
     "CreateTrainingJob": _TRAINING,
     "CreateModel": _MODEL,
@@ -244,4 +334,5 @@ TABLES: Mapping[str, Table] = {
     "InvokeEndpoint": _INVOCATION,
     "InvokeEndpointAsync": _ASYNC_INVOCATION,
     "CreateTransformJob": _TRANSFORM,
+    "CreateHyperParameterTuningJob": _TUNING,
 }

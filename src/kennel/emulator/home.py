@@ -77,6 +77,10 @@ class Home:
         """What was measured of a training job's hosts: such lines, with host."""
         return self.job_dir(name) / "host-metrics.jsonl"
 
+    def shared_dir(self, name: str) -> Path:
+        """What the trials of a tuning job have in common, while it goes on."""
+        return self.path / "tunings" / safe_name(name) / "shared"
+
     def endpoint_dir(self, name: str) -> Path:
         """An endpoint's own folder."""
         return self.path / "endpoints" / safe_name(name)

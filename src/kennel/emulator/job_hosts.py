@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kennel.classifier.contract import BASE_DIR, ContainerPaths
+from kennel.emulator import tuning_shared
 from kennel.emulator.channels import PIPE, Channel, read_channels
 from kennel.emulator.feeder import Feed, write_feeds
 from kennel.emulator.inputs import channel_mounts, deliver
@@ -80,7 +81,7 @@ class JobHost:
             folder.mkdir(parents=True, exist_ok=True)
         for channel in self._folder_channels():
             (paths.channels_dir / channel.name).mkdir(exist_ok=True)
-        for mount in self._checkpoints():
+        for mount in (*self._checkpoints(), *self._shared()):
             mount.source.mkdir(parents=True, exist_ok=True)
 
     def mounts(self) -> list[Mount]:
@@ -95,7 +96,7 @@ class JobHost:
             target = str(_CONTAINER.channels_dir / channel.name)
             _, count = self._rank(channel)
             found += channel_mounts(channel, paths.channels_dir / channel.name, target, hosts=count)
-        return found + self._checkpoints()
+        return found + self._checkpoints() + self._shared()
 
     def prepare(self, runner: Runner, stopped: Callable[[], bool], *, anew: bool = True) -> None:
         """Fill the folder with configuration and channels; it is not whole once the job is stopped.
@@ -130,6 +131,11 @@ class JobHost:
 
     def _folder_channels(self) -> list[Channel]:
         return [channel for channel in self.channels() if channel.input_mode != PIPE]
+
+    def _shared(self) -> list[Mount]:
+        """What the trials of a tuning job have in common; a job of several hosts would write it from each of them."""
+        folder = tuning_shared.folder_of(self.document) if len(self.hosts) == 1 else None
+        return [Mount(folder, str(_CONTAINER.shared_dir))] if folder else []
 
     def _rank(self, channel: Channel) -> tuple[int, int]:
         getting = [host for host in self.hosts if not channel.groups or host.group in channel.groups]
@@ -179,6 +185,7 @@ class JobHost:
         config = self.document.get("CheckpointConfig")
         uri = Uri.parse(config["S3Uri"]) if config else None
         places = [self.folder, *([uri.file] if uri and uri.scheme == FILE else [])]
+        places += [mount.source for mount in self._shared()]
         return [place for place in places if place.is_dir()]
 
     def checkpoint_sync(self, warn: Callable[[str], None]) -> FolderSync | None:

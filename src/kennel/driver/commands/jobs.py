@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
-from kennel.driver import hosting, tables, training, transforming
+from kennel.driver import hosting, tables, training, transforming, tuning
 from kennel.driver.commands.context import Context, Result, assignments, dry_run, tell_price
 from kennel.driver.errors import DriverError
 from kennel.driver.logs import LogLine, LogReader, describe_metrics
@@ -20,6 +20,8 @@ def train(context: Context) -> Result:
     channels = assignments(arguments.channel, "--channel", "PLACE")
     if arguments.pretrained:
         channels["pretrained"] = arguments.pretrained
+    if arguments.from_tuning and arguments.data is None and "train" not in channels:
+        channels = {**tuning.channels_of(session, arguments.from_tuning), **channels}
     made = training.plan(session, arguments.data, channels=channels, name=arguments.name)
     machines, limit_s = made.training.machines, made.training.max_runtime_s
     if arguments.dry_run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ class Listing:
     members: tuple[str, ...] = ()  # what its summaries show beside name and times
     status: str = ""  # the member with its status, for StatusEquals and SortBy=Status
     descending: bool = True  # when SortOrder is not set
+    sort_by: str = "CreationTime"  # when SortBy is not set
     sort_keys: Mapping[str, str] = field(default_factory=dict)  # SortBy's values, where they are not members themselves
 
     def page(
@@ -46,7 +47,7 @@ class Listing:
         Raises:
             ValidationException: the token is none that was given out.
         """
-        member = self._sort_member(request.get("SortBy", "CreationTime"))
+        member = self._sort_member(request.get("SortBy", self.sort_by))
         order = request.get("SortOrder", "Descending" if self.descending else "Ascending")
         members = list(dict.fromkeys((self.name, *_BY_TIME, *self.members, *filter(None, [self.status, member]))))
         selection = Selection(
@@ -79,6 +80,25 @@ class Listing:
             for end, operator in (("After", ">="), ("Before", "<=")):
                 if member + end in request:
                     yield member, operator, request[member + end]
+
+
+def page_of(documents: Iterable[Document], request: Request, member: str, name: str) -> Document:
+    """A page of documents that are at hand, by a member and then by name, as Listing.page has it; ascending by default.
+
+    Raises:
+        ValidationException: the token is none that was given out.
+    """
+
+    def key(one: Document) -> tuple[Any, str]:
+        return one[member], one[name]
+
+    descending = request.get("SortOrder") == "Descending"
+    found = sorted(documents, key=key, reverse=descending)
+    if "NextToken" in request:
+        last = _read_token(request["NextToken"])
+        found = [one for one in found if (key(one) < last if descending else key(one) > last)]
+    size = request.get("MaxResults", DEFAULT_PAGE)
+    return {"Items": found[:size], "NextToken": _token(key(found[size - 1])) if len(found) > size else None}
 
 
 def _token(key: tuple[Any, str]) -> str:

@@ -14,7 +14,11 @@ from kennel.emulator.store import Document, ExistsError, MissingError
 
 WARNINGS = "_warnings"  # a document's private member: what was asked for and is not done, a sentence each
 _WORDS = {"endpoint-config": "endpoint configuration"}  # of AWS's messages, where they are not the kind's own name
-_MODELLED = ("training-job", "transform-job")  # whose operations declare ResourceNotFound and ResourceInUse
+_MODELLED = (
+    "training-job",
+    "transform-job",
+    "hyper-parameter-tuning-job",
+)  # whose operations declare ResourceNotFound and ResourceInUse
 
 
 def create(context: Context, kind: str, name: str, document: Document, warnings: Sequence[str]) -> Document:

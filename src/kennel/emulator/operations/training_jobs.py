@@ -35,13 +35,20 @@ _LISTING = Listing(KIND, "TrainingJobName", _SUMMARY, status="TrainingJobStatus"
 def create_training_job(context: Context, request: Request) -> Document:
     """CreateTrainingJob."""
     name = request["TrainingJobName"]
-    problems = _problems(request)
+    problems = training_problems(request)
     warnings = coverage.accept("CreateTrainingJob", request, problems or context.jobs.refusals(request))
     warnings += channel_notes(read_channels(request))
-    now_s = context.clock()
-    document = {
+    document = training_document(request, context.arn(KIND, name), context.clock())
+    created = create(context, KIND, name, document, warnings)
+    context.jobs.start(name)
+    return created
+
+
+def training_document(request: Request, arn: str, now_s: float) -> Document:
+    """What is stored of a new training job, but for its tags and warnings."""
+    return {
         **_with_defaults(request),
-        "TrainingJobArn": context.arn(KIND, name),
+        "TrainingJobArn": arn,
         "TrainingJobStatus": "InProgress",
         "SecondaryStatus": "Starting",
         "SecondaryStatusTransitions": [
@@ -50,9 +57,6 @@ def create_training_job(context: Context, request: Request) -> Document:
         "CreationTime": now_s,
         "LastModifiedTime": now_s,
     }
-    created = create(context, KIND, name, document, warnings)
-    context.jobs.start(name)
-    return created
 
 
 def describe_training_job(context: Context, request: Request) -> Document:
@@ -71,7 +75,7 @@ def list_training_jobs(context: Context, request: Request) -> Document:
 def stop_training_job(context: Context, request: Request) -> Document:
     """StopTrainingJob: SIGTERM, two minutes, SIGKILL; what was written is kept."""
     name, now_s = request["TrainingJobName"], context.clock()
-    change(context, KIND, name, lambda document: _begin_stop(document, now_s))
+    change(context, KIND, name, lambda document: begin_stopping(document, now_s))
     context.jobs.stop(name)
     return {}
 
@@ -86,7 +90,12 @@ def delete_training_job(context: Context, request: Request) -> Document:
     return remove(context, KIND, name)
 
 
-def _begin_stop(document: Document, now_s: float) -> None:
+def begin_stopping(document: Document, now_s: float) -> None:
+    """Turn InProgress into Stopping, with its transition; nothing where it is Stopping already.
+
+    Raises:
+        ValidationException: the job has ended.
+    """
     if not begin_stop(document, KIND, "TrainingJobStatus", now_s):
         return
     document["SecondaryStatus"] = "Stopping"
@@ -96,7 +105,8 @@ def _begin_stop(document: Document, now_s: float) -> None:
     )
 
 
-def _problems(request: Request) -> list[str]:
+def training_problems(request: Request) -> list[str]:
+    """What a request lacks that botocore's model does not ask for."""
     problems = []
     if not request.get("AlgorithmSpecification", {}).get("TrainingImage"):
         problems.append("AlgorithmSpecification.TrainingImage must not be null; name the image that trains")

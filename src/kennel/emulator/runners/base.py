@@ -14,6 +14,7 @@ from typing import Protocol
 GIBIBYTE = 1 << 30
 HOME_LABEL, JOB_LABEL, HOST_LABEL, ENDPOINT_LABEL = "kennel.home", "kennel.job", "kennel.host", "kennel.endpoint"
 TRANSFORM_LABEL = "kennel.transform"  # holds the name of a transform job
+RULE_LABEL = "kennel.rule"  # a process that judges the training job which the label names
 SAMPLER_LABEL = "kennel.sampler"  # a process that samples the host that the label names
 FEEDER_LABEL = "kennel.feeder"  # a process that fills the pipes of the host that the label names
 STANDBY_LABEL = "kennel.waits"  # a run that waits for its job
