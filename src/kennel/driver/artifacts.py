@@ -42,7 +42,12 @@ def resolve(session: Session, what: str, name: str) -> Artifact:
         return _of_path(session, path.absolute(), name)
     if os.sep in what or what.endswith((".gz", ".tar")):
         raise DriverError(f"{what} is not there.", "Give a job's name, model.tar.gz, a model folder, or an s3:// URI.")
-    state = training.describe(session, what)
+    state = training.find(session, what)
+    if state is None:
+        raise DriverError(
+            f"There is no training job '{what}' on {session.project.on}, and no file or folder of that name.",
+            "kennel jobs lists the jobs; a model.tar.gz, a model folder or a URI does as well.",
+        )
     if not state.artifact:
         raise DriverError(
             f"Job {what} is {state.status} and has no artifact{f': {state.failure}' if state.failure else ''}.",
