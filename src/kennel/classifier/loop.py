@@ -45,9 +45,16 @@ from kennel.classifier.timeline import EVAL, TRAIN
 _LOG = logging.getLogger(__name__)
 # What may differ between a run and its resumption, because the weights do not depend on it.
 _FREE = (
-    "num_workers", "checkpoints", "checkpoint_minutes", "keep_checkpoints", "debugger", "rules", "stop_on",
-    "profiler", "profiler_interval_ms", "profiler_start_step", "profiler_steps", "bad_images", "image_cache",
-)  # fmt: skip
+    "num_workers",
+    "checkpoints",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "debugger",
+    "rules",
+    "stop_on",
+    "bad_images",
+    "image_cache",
+)
 
 
 class Batches(Protocol):
@@ -321,7 +328,8 @@ class Trainer:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be gone on with."""
-        config = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
+        free = (*_FREE, *(name for name in asdict(self.config) if name.startswith("profiler")))
+        config = {name: value for name, value in asdict(self.config).items() if name not in free}
         return config | self.data.identity | {"processes in all": self.world.size}
 
     def state(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from kennel.emulator.rule_requests import rule_refusals
 from kennel.emulator.rules import Rules
 from kennel.emulator.runners.base import JOB_LABEL, Runner, RunnerError
 from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.standbys import Standbys
 from kennel.emulator.storage import StorageError
 from kennel.emulator.store import MissingError, Store
 from kennel.emulator.training_config import read_hosts
@@ -42,7 +43,8 @@ class TrainingJobs:
         feeders = (
             runner if isinstance(runner, ProcessRunner) else ProcessRunner(home.path / "feeders", home.images_file)
         )
-        self._tools = Tools(store, home, runner, feeders, region, stop_grace_s)
+        standbys = Standbys(home.path / "standby", runner)
+        self._tools = Tools(store, home, runner, feeders, standbys, region, stop_grace_s)
         self._rules = Rules(store, home, feeders, region, self.stop)
         self._leaving = threading.Event()
         self._lock = threading.Lock()
@@ -115,6 +117,7 @@ class TrainingJobs:
         """Remove what is kept of a job that has ended, but its document and what it uploaded."""
         self.wait(name, timeout_s=10)
         self._rules.delete(name)
+        self._tools.standbys.end(name)
         shutil.rmtree(self._tools.home.job_dir(name), ignore_errors=True)
         self._tools.home.logs.delete(TRAINING_LOGS, f"{name}/")
         self._tools.home.logs.delete(WARNING_LOGS, f"training-job/{name}")
@@ -143,6 +146,7 @@ class TrainingJobs:
                         runner.remove(handle)
         warm_pool.expire(self._tools.store)
         self._rules.recover(names)
+        self._tools.standbys.recover()
         for name, document in names.items():
             if name in unfinished:
                 self.start(name)

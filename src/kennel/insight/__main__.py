@@ -14,6 +14,7 @@ COMMANDS = {  # a module of `kennel.insight.commands` each, with configure(parse
     "watch": "judge a training from beside it, as the trainer asks for",
     "catalogue": "print the tables of debugger rules as Markdown",
     "report": "write the profiler report of a run, or of two side by side",
+    "tuning": "judge what a tuning job found, and write its page",
 }
 
 

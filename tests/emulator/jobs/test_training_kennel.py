@@ -89,6 +89,7 @@ def test_two_hosts_train_together(platform: Platform, members: dict[str, Any]) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_jobs_of_two_hosts_train_at_once(platform: Platform, members: dict[str, Any]) -> None:
     for name in ("one", "two"):
         start(platform, name, **members, ResourceConfig={"InstanceCount": 2})
