@@ -19,6 +19,7 @@ from kennel.classifier.profiling import OFF, Profiler
 
 _LOG = logging.getLogger(__name__)
 _IMAGES = 8  # of a batch, whose activations are looked at: as many as the hook's own reductions are of
+_VALUES = 256  # of a node, at least, where the batch has them: the share of active ones is to tell 1 % from none
 _SAMPLE = 256  # values of a weight tensor
 _PIXELS_APART = 4  # a mean of every 16th pixel is as good as that of all
 _TANH, _SIGMOID = (-9.4999, 9.4999), (-23.0, 16.99999)  # SaturatedActivation's defaults: gradients above 1e-7
@@ -111,7 +112,8 @@ class Diagnostics:
                     return
                 call, self._calls[name] = self._calls[name], self._calls[name] + 1
                 values = inputs[0].detach()
-                values = (values[:_IMAGES] if values.dim() > 2 else values).float()
+                a_node = max(1, values.shape[2:].numel())  # values of an image; of small maps it takes more images
+                values = values[: max(_IMAGES, _VALUES // a_node)].float()
                 nodes = tuple(axis for axis in range(values.dim()) if axis != 1)
                 side = "output" if kind == "relu" else "input"  # of which AWS's rules speak
                 self._write(f"activity/{kind}/{name}_{side}_{call}", active(values).float().mean(dim=nodes))
