@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import select
 import signal
@@ -75,4 +76,8 @@ def choose(rules: str, stop_on: str) -> tuple[list[Choice], set[str]]:
 
 
 def _input_ends(wait_s: float) -> bool:
-    return bool(select.select([sys.stdin], [], [], wait_s)[0])  # nothing is ever written: readable means ended
+    ended = bool(select.select([sys.stdin], [], [], wait_s)[0])  # nothing is ever written: readable means ended
+    if ended:
+        with contextlib.suppress(PermissionError):  # only root may; the trainer waits now, and its cores are free
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
+    return ended
