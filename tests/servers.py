@@ -24,13 +24,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def process(command: list[str], log: Path, ready_url: str) -> Iterator[None]:
+def process(command: list[str], log: Path, ready_url: str) -> Iterator[subprocess.Popen[bytes]]:
     """A server that runs while the block does; ready when the URL answers anything at all."""
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         wait_until_it_answers(ready_url, server, log)
-        yield
+        yield server
     finally:
         server.terminate()
         server.wait(timeout=30)
@@ -53,11 +53,18 @@ def wait_until_it_answers(url: str, server: subprocess.Popen[bytes], log: Path) 
 @contextlib.contextmanager
 def moto_server(folder: Path) -> Iterator[str]:
     """moto's server, its log in the folder; gives its URL."""
+    with moto_process(folder) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def moto_process(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same, with its process, which a test may halt."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-    with process(command, folder / "moto.log", f"{url}/moto-api/"):
-        yield url
+    with process(command, folder / "moto.log", f"{url}/moto-api/") as server:
+        yield url, server
 
 
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}

@@ -4,12 +4,29 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from tests.emulator.emulator_harness import REGION, Emulator, job_request, wait_for_status
+import pytest
+
+from tests.emulator.contract.contract_harness import PROBE
+from tests.emulator.emulator_harness import PROGRAM, REGION, Emulator, job_request, running, wait_for, wait_for_status
 
 ARN = f"arn:aws:sagemaker:{REGION}:000000000000"
 GROUP = "/aws/sagemaker/TrainingJobs"
+ALWAYS = ["--start-time", "2020-01-01T00:00:00Z", "--end-time", "2100-01-01T00:00:00Z"]
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """One with an image that trains and one that serves."""
+    home = tmp_path_factory.mktemp("foreign") / "home"
+    home.mkdir()
+    images = {"tiny": [sys.executable, "-u", "-c", PROGRAM], "kennel-serve": [sys.executable, str(PROBE)]}
+    (home / "images.json").write_text(json.dumps(images))
+    with running(home) as server:
+        yield server
 
 
 def test_the_aws_cli_trains_waits_and_reads_the_log(emulator: Emulator, tmp_path: Path) -> None:
@@ -37,16 +54,66 @@ def test_the_aws_cli_trains_waits_and_reads_the_log(emulator: Emulator, tmp_path
     dimensions = ["--dimensions", "Name=TrainingJobName,Value=cli"]
     metrics = emulator.aws("cloudwatch", "list-metrics", "--namespace", GROUP, *dimensions)
     assert [metric["MetricName"] for metric in metrics["Metrics"]] == ["train:loss"]
-    times = ["--start-time", "2020-01-01T00:00:00Z", "--end-time", "2100-01-01T00:00:00Z", "--period", "86400"]
     statistics = emulator.aws(
-        "cloudwatch", "get-metric-statistics", "--namespace", GROUP, "--metric-name", "train:loss", *dimensions, *times,
-        "--statistics", "Maximum", "SampleCount",
+        "cloudwatch", "get-metric-statistics", "--namespace", GROUP, "--metric-name", "train:loss", *dimensions,
+        *ALWAYS, "--period", "86400", "--statistics", "Maximum", "SampleCount",
     )  # fmt: skip
     assert [(one["Maximum"], one["SampleCount"]) for one in statistics["Datapoints"]] == [(1.0, 2.0)]
     emulator.aws("sagemaker", "delete-training-job", "--training-job-name", "cli")
     assert "(ResourceNotFound)" in emulator.aws(
         "sagemaker", "describe-training-job", "--training-job-name", "cli", check=False
     )
+
+
+def test_the_aws_cli_follows_a_log_and_reads_metrics_as_data(emulator: Emulator, tmp_path: Path) -> None:
+    client = emulator.client("sagemaker")
+    client.create_training_job(**job_request("tail", tmp_path, HyperParameters={"steps": "3", "sleep_s": "4"}))
+    [stream] = wait_for(lambda: streams_of(emulator, "tail/"))
+    read = ["logs", "get-log-events", "--log-group-name", GROUP, "--log-stream-name", stream, "--start-from-head"]
+    lines: list[str] = []
+    token: list[str] = []
+    while len(lines) < 4:
+        page = emulator.aws(*read, "--limit", "3", *token)
+        lines += [event["message"] for event in page["events"]]
+        token = ["--next-token", page["nextForwardToken"]]
+    assert lines == ["hello from tail", *[f"step={step} loss={1 / (step + 1)}" for step in range(3)]]
+    wait_for_status(client, "tail", "Completed")
+    queries = [metric("loss", "train:loss", "TrainingJobName", "tail", "Minimum")]
+    queries.append(metric("cpu", "CPUUtilization", "Host", "tail/algo-1", "Maximum"))
+    found = emulator.aws("cloudwatch", "get-metric-data", *ALWAYS, "--metric-data-queries", json.dumps(queries))
+    values = {one["Id"]: one["Values"] for one in found["MetricDataResults"]}
+    assert values["loss"] == [1 / 3]
+    assert len(values["cpu"]) == 1
+
+
+def streams_of(emulator: Emulator, prefix: str) -> list[str]:
+    found = emulator.client("logs").describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=prefix)
+    return [one["logStreamName"] for one in found["logStreams"]]
+
+
+def metric(query: str, name: str, dimension: str, value: str, stat: str) -> dict[str, Any]:
+    asked = {"Namespace": GROUP, "MetricName": name, "Dimensions": [{"Name": dimension, "Value": value}]}
+    return {"Id": query, "MetricStat": {"Metric": asked, "Period": 86_400, "Stat": stat}}
+
+
+def test_the_aws_cli_turns_the_pages_of_a_list(emulator: Emulator, tmp_path: Path) -> None:
+    client = emulator.client("sagemaker")
+    names = [f"page-{number}" for number in range(3)]
+    for name in names:
+        client.create_training_job(**job_request(name, tmp_path / name))
+        wait_for_status(client, name, "Completed")
+    wanted = ["sagemaker", "list-training-jobs", "--name-contains", "page-", "--sort-by", "Name"]
+    wanted += ["--sort-order", "Ascending"]
+    whole = emulator.aws(*wanted, "--page-size", "1")["TrainingJobSummaries"]
+    assert [one["TrainingJobName"] for one in whole] == names
+    first = emulator.aws(*wanted, "--max-items", "2")
+    rest = emulator.aws(*wanted, "--max-items", "2", "--starting-token", first["NextToken"])
+    pages = [[one["TrainingJobName"] for one in page["TrainingJobSummaries"]] for page in (first, rest)]
+    assert pages == [names[:2], names[2:]]
+    assert "NextToken" not in rest
+    filters = ["--status-equals", "Completed", "--creation-time-after", "2020-01-01T00:00:00Z"]
+    assert len(emulator.aws(*wanted, *filters)["TrainingJobSummaries"]) == 3
+    assert emulator.aws(*wanted, "--creation-time-before", "2020-01-01T00:00:00Z")["TrainingJobSummaries"] == []
 
 
 def test_the_aws_cli_keeps_models_and_configurations(emulator: Emulator) -> None:
@@ -81,20 +148,24 @@ def test_a_profile_that_prints_the_key_file_is_enough(emulator: Emulator, tmp_pa
 
 
 SDK = """
-import json, logging, sys
+import json, logging, pathlib, sys
 
 logging.basicConfig(level="INFO")  # the SDK shows a job's lines through its logger
-from sagemaker.core.resources import EndpointConfig, Model, TrainingJob
+from sagemaker.core.resources import Endpoint, EndpointConfig, Model, TrainingJob, TransformJob
 from sagemaker.core.shapes import (
     AlgorithmSpecification, Channel, ContainerDefinition, DataSource, MetricDefinition, OutputDataConfig,
-    ProductionVariant, ResourceConfig, S3DataSource, StoppingCondition,
+    ProductionVariant, ResourceConfig, S3DataSource, StoppingCondition, TransformDataSource, TransformInput,
+    TransformOutput, TransformResources, TransformS3DataSource,
 )
 
+ROLE = "arn:aws:iam::000000000000:role/kennel"
+
 given = json.loads(sys.argv[1])
+said = {}
 source = S3DataSource(s3_data_type="S3Prefix", s3_uri=given["input"])
 job = TrainingJob.create(
     training_job_name="sdk",
-    role_arn="arn:aws:iam::000000000000:role/kennel",
+    role_arn=ROLE,
     algorithm_specification=AlgorithmSpecification(
         training_image="tiny:1", training_input_mode="File",
         metric_definitions=[MetricDefinition(name="train:loss", regex="loss=([0-9.]+)")],
@@ -107,25 +178,51 @@ job = TrainingJob.create(
 )
 job.wait(poll=1, logs=True)
 job.refresh()
-print("status", job.training_job_status, job.model_artifacts.s3_model_artifacts)
-print("metric", job.final_metric_data_list[0].metric_name)
-print("listed", [one.training_job_name for one in TrainingJob.get_all(name_contains="sdk")])
-model = Model.create(model_name="sdk", primary_container=ContainerDefinition(
+said["status"] = [job.training_job_status, job.model_artifacts.s3_model_artifacts]
+said["metric"] = [job.final_metric_data_list[0].metric_name]
+said["listed"] = [[one.training_job_name for one in TrainingJob.get_all(name_contains="sdk")]]
+model = Model.create(model_name="sdk", execution_role_arn=ROLE, primary_container=ContainerDefinition(
     image="kennel-serve", model_data_url=job.model_artifacts.s3_model_artifacts))
 variant = ProductionVariant(
     variant_name="all", model_name="sdk", instance_type="ml.m5.large", initial_instance_count=1)
 config = EndpointConfig.create(endpoint_config_name="sdk", production_variants=[variant])
-print("config", EndpointConfig.get("sdk").production_variants[0].model_name)
+said["config"] = [EndpointConfig.get("sdk").production_variants[0].model_name]
+
+endpoint = Endpoint.create(endpoint_name="sdk", endpoint_config_name="sdk")
+endpoint.wait_for_status("InService", poll=1)
+answer = endpoint.invoke(body=b"photo", content_type="image/jpeg", accept="application/json")
+said["invoked"] = [answer.invoked_production_variant, json.loads(answer.body.read())["body_bytes"]]
+said["endpoints"] = [[one.endpoint_name for one in Endpoint.get_all(status_equals="InService")]]
+endpoint.delete()
+endpoint.wait_for_delete(poll=1)
+
+batch = TransformJob.create(
+    transform_job_name="sdk", model_name="sdk",
+    transform_input=TransformInput(
+        data_source=TransformDataSource(s3_data_source=TransformS3DataSource(
+            s3_data_type="S3Prefix", s3_uri=given["input"])),
+        content_type="text/plain"),
+    transform_output=TransformOutput(s3_output_path=given["output"] + "/batch"),
+    transform_resources=TransformResources(instance_type="ml.m5.large", instance_count=1),
+)
+batch.wait(poll=1)
+batch.refresh()
+said["batch"] = [batch.transform_job_status, [one.transform_job_name for one in TransformJob.get_all()]]
+
 config.delete()
 model.delete()
-print("left", len(list(Model.get_all())))
+said["left"] = [len(list(Model.get_all())), len(list(Endpoint.get_all()))]
+pathlib.Path(given["said"]).write_text(json.dumps(said))
 """
 
 
-def test_the_sagemaker_sdk_trains_waits_with_logs_and_makes_a_model(emulator: Emulator, tmp_path: Path) -> None:
+def test_the_sagemaker_sdk_trains_waits_with_logs_deploys_invokes_and_transforms(
+    emulator: Emulator, tmp_path: Path
+) -> None:
     request = job_request("sdk", tmp_path)
     channel = request["InputDataConfig"][0]["DataSource"]["S3DataSource"]
     given = {"input": channel["S3Uri"], "output": request["OutputDataConfig"]["S3OutputPath"]}
+    given["said"] = str(tmp_path / "said.json")
     environ = {**emulator.environ(), "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", SDK, json.dumps(given)],
@@ -136,10 +233,16 @@ def test_the_sagemaker_sdk_trains_waits_with_logs_and_makes_a_model(emulator: Em
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    assert said["status"] == f"Completed {given['output']}/sdk/output/model.tar.gz"
-    assert said["metric"] == "train:loss"
-    assert said["listed"] == "['sdk']"
-    assert said["config"] == "sdk"
-    assert said["left"] == "0"
+    said = json.loads((tmp_path / "said.json").read_text())
+    assert said == {
+        "status": ["Completed", f"{given['output']}/sdk/output/model.tar.gz"],
+        "metric": ["train:loss"],
+        "listed": [["sdk"]],
+        "config": ["sdk"],
+        "invoked": ["all", 5],
+        "endpoints": [["sdk"]],
+        "batch": ["Completed", ["sdk"]],
+        "left": [0, 0],
+    }
+    assert (tmp_path / "output/batch/data.txt.out").exists()
     assert "hello from sdk" in done.stdout + done.stderr, "wait(logs=True) shows the container's lines"

@@ -52,6 +52,7 @@ class Profiler:
         self._step: tuple[str, int, dict[str, Any]] | None = None
         self._hooks = HookTime()
         self._facts: dict[str, Any] = {}
+        self.training_steps = 0  # that were measured
 
     @property
     def is_on(self) -> bool:
@@ -126,6 +127,7 @@ class Profiler:
         if self._timeline is None or self._step is None:
             return
         mode, started_ns, args = self._step
+        self.training_steps += mode == TRAIN
         self._step = None
         if self._clock:
             # Not max_memory_allocated: that flattens and sorts all statistics first, every time.

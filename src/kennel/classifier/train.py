@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kennel.classifier import debugging, features, profile_start, report
+from kennel.classifier import debugging, features, profile_report, profile_start, report
 from kennel.classifier.artifact import Meta, save_artifact
 from kennel.classifier.channels import Channels, Epochs, check_batch, load_channels, load_data, plan_epochs
 from kennel.classifier.checkpoints import CheckpointFolder
@@ -64,6 +64,8 @@ def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> None:
         work(Job(config, paths, preprocessing, device, stop, world, profiler))
     finally:
         profiler.close()
+    if world.is_first and profiler.training_steps >= profile_report.LEAST_STEPS and not stop:
+        profile_report.write(paths)
 
 
 def work(job: Job) -> None:

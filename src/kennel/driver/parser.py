@@ -161,6 +161,14 @@ def _jobs(commands: _Commands) -> None:
     kind = logs.add_mutually_exclusive_group()
     kind.add_argument("--endpoint", action="store_true", help="the name is an endpoint's")
     kind.add_argument("--transform", action="store_true", help="the name is a transform job's")
+    report = commands.add("report", "write the profiler report of a run, or of two", "kennel report JOB --compare JOB2")
+    report.add_argument("what", metavar="JOB|PATH", help="a job, its folder, output.tar.gz, or an s3:// URI")
+    report.add_argument("--compare", metavar="JOB|PATH", help="another run, side by side")
+    report.add_argument("--output", type=Path, metavar="DIR", help="where it is written (default report-JOB)")
+    report.add_argument(
+        "--usd-per-hour", type=float, metavar="USD", help="price of all machines (default: the table's)"
+    )
+    report.add_argument("--run", type=int, metavar="N", help="which run of a folder that holds several")
     stop = commands.add("stop", "stop training jobs; each saves what it has within 120 seconds", "kennel stop JOB")
     stop.add_argument("names", nargs="+", metavar="JOB", help="training jobs")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -41,8 +42,12 @@ class _Connection:
         self.idle_since = 0.0
 
     def is_good(self) -> bool:
-        """Whether another request may be sent on it."""
-        return not self._reader.at_eof() and time.monotonic() - self.idle_since < _IDLE_S
+        """Whether another request may be sent on it: it was used a moment ago, and nobody has closed it since."""
+        if self._writer.is_closing() or time.monotonic() - self.idle_since >= _IDLE_S:
+            return False
+        poll = select.poll()  # the event loop may not have looked yet; a server has nothing to say unasked but the end
+        poll.register(self._writer.get_extra_info("socket"), select.POLLIN)
+        return not self._reader.at_eof() and not poll.poll(0)
 
     async def exchange(self, request: h11.Request, body: Body, limit_bytes: int) -> Answer:
         try:

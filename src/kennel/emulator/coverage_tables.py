@@ -109,11 +109,10 @@ _MODEL = _joined(
     _container("PrimaryContainer"),
     _container("Containers"),
     {
-        "honoured": {"ModelName Containers Tags Tags.Key Tags.Value": ""},
+        "honoured": {"ModelName Containers EnableNetworkIsolation Tags Tags.Key Tags.Value": ""},
         "recorded": {
             "ExecutionRoleArn": _NO_IAM,
             "VpcConfig.*": _NO_VPC,
-            "EnableNetworkIsolation": "only the docker runner cuts a container off the network; a process is not",
             "InferenceExecutionConfig.*": "a model has one container here, which is called directly",
         },
     },
@@ -121,7 +120,7 @@ _MODEL = _joined(
 
 _ENDPOINT_CONFIG: Table = {
     "honoured": {
-        "EndpointConfigName ProductionVariants Tags Tags.Key Tags.Value": "",
+        "EndpointConfigName ProductionVariants EnableNetworkIsolation Tags Tags.Key Tags.Value": "",
         "ProductionVariants.VariantName ProductionVariants.ModelName ProductionVariants.InitialInstanceCount": "",
         "ProductionVariants.InitialVariantWeight ProductionVariants.ServerlessConfig.MaxConcurrency": "",
         "ProductionVariants.ContainerStartupHealthCheckTimeoutInSeconds": "",
@@ -151,7 +150,6 @@ _ENDPOINT_CONFIG: Table = {
         "AsyncInferenceConfig.OutputConfig.NotificationConfig.IncludeInferenceResponseIn": _NO_SNS,
         "ExecutionRoleArn": _NO_IAM,
         "VpcConfig.*": _NO_VPC,
-        "EnableNetworkIsolation": "only the docker runner cuts a container off the network; a process is not",
         "MetricsConfig.*": "no metrics of endpoints are published; ask the containers",
         "CrossRegionTrafficConfig.*": "there is one region here",
     },
@@ -236,6 +234,88 @@ _TRANSFORM: Table = {
     },
 }
 
+_CONFIG = "HyperParameterTuningJobConfig"
+_RANGES = " ".join(
+    path
+    for kind in ("Integer", "Continuous")
+    for path in [f"{kind}ParameterRanges"]
+    + [f"{kind}ParameterRanges.{member}" for member in ("Name", "MinValue", "MaxValue", "ScalingType")]
+) + (
+    " CategoricalParameterRanges CategoricalParameterRanges.Name CategoricalParameterRanges.Values"
+    " AutoParameters AutoParameters.Name AutoParameters.ValueHint"
+)
+
+
+_NOT_OF_A_TRIAL = (  # the members of a training job that no training job definition has
+    "TrainingJobName", "HyperParameters", "Tags", "Debug", "Profiler", "TensorBoard", "Experiment", "Mlflow",
+    "RemoteDebug", "InfraCheck", "SessionChaining", "Serverless", "ModelPackage", "AlgorithmSpecification.Container",
+    "AlgorithmSpecification.EnableSageMaker", "AlgorithmSpecification.TrainingImageConfig",
+)  # fmt: skip
+
+
+def _below(prefix: str, paths: str) -> str:
+    return " ".join(f"{prefix}.{path}" for path in paths.split())
+
+
+def _trial_definition(prefix: str) -> Table:
+    """What a training job definition has of a training job is treated alike."""
+    table: dict[str, dict[str, str]] = {}
+    for treatment, groups in _TRAINING.items():
+        table[treatment] = {}
+        for paths, reason in groups.items():
+            kept = [path for path in paths.split() if not path.startswith(_NOT_OF_A_TRIAL)]
+            if kept:
+                table[treatment][_below(prefix, " ".join(kept))] = reason
+    return table
+
+
+def _tuned_definition(prefix: str) -> Table:
+    flexible = f"{prefix}.HyperParameterTuningResourceConfig"
+    return _joined(
+        _trial_definition(prefix),
+        {
+            "honoured": {
+                _below(
+                    prefix, "DefinitionName StaticHyperParameters TuningObjective.Type TuningObjective.MetricName"
+                ): "",
+                _below(f"{prefix}.HyperParameterRanges", _RANGES): "",
+                _below(flexible, "InstanceCount InstanceConfigs InstanceConfigs.InstanceCount AllocationStrategy"): "",
+            },
+            "recorded": {
+                _below(flexible, "InstanceType InstanceConfigs.InstanceType"): (
+                    "a job has all cores and the memory of this machine; of several configurations the first is used"
+                ),
+                _below(flexible, "VolumeSizeInGB InstanceConfigs.VolumeSizeInGB"): "a job has the disk of this machine",
+                f"{flexible}.VolumeKmsKeyId": _NO_KMS,
+            },
+        },
+    )
+
+
+_TUNING = _joined(
+    {
+        "honoured": {
+            "HyperParameterTuningJobName Tags Tags.Key Tags.Value TrainingJobDefinitions Autotune.Mode": "",
+            _below(_CONFIG, "Strategy TrainingJobEarlyStoppingType RandomSeed"): "",
+            _below(f"{_CONFIG}.StrategyConfig.HyperbandStrategyConfig", "MinResource MaxResource"): "",
+            _below(f"{_CONFIG}.HyperParameterTuningJobObjective", "Type MetricName"): "",
+            _below(
+                f"{_CONFIG}.ResourceLimits", "MaxNumberOfTrainingJobs MaxParallelTrainingJobs MaxRuntimeInSeconds"
+            ): "",
+            _below(f"{_CONFIG}.ParameterRanges", _RANGES): "",
+            _below(
+                f"{_CONFIG}.TuningJobCompletionCriteria",
+                "TargetObjectiveMetricValue BestObjectiveNotImproving.MaxNumberOfTrainingJobsNotImproving "
+                "ConvergenceDetected.CompleteOnConvergence",
+            ): "",
+            "WarmStartConfig.WarmStartType WarmStartConfig.ParentHyperParameterTuningJobs": "",
+            "WarmStartConfig.ParentHyperParameterTuningJobs.HyperParameterTuningJobName": "",
+        },
+    },
+    _tuned_definition("TrainingJobDefinition"),
+    _tuned_definition("TrainingJobDefinitions"),
+)
+
 TABLES: Mapping[str, Table] = {
     "CreateTrainingJob": _TRAINING,
     "CreateModel": _MODEL,
@@ -246,4 +326,5 @@ TABLES: Mapping[str, Table] = {
     "InvokeEndpoint": _INVOCATION,
     "InvokeEndpointAsync": _ASYNC_INVOCATION,
     "CreateTransformJob": _TRANSFORM,
+    "CreateHyperParameterTuningJob": _TUNING,
 }

@@ -267,7 +267,7 @@ class EndpointLife:
             self._tools.store.delete(KIND, self.name)
 
     def _change(self, change: Callable[[Document], Any]) -> Document:
-        return self._tools.store.update(KIND, self.name, lambda document: (change(document), None)[1])
+        return self._tools.store.update(KIND, self.name, change)
 
 
 def _isolated(model: Document, config: Document) -> Document:

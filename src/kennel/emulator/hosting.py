@@ -36,6 +36,12 @@ class Endpoints:
         self._lives: dict[str, EndpointLife] = {}
         self._is_closed = False
 
+    def notes(self, request: Document) -> list[str]:
+        """Plain processes cannot be isolated and still be asked (see operations.context.Hosting)."""
+        if not request.get("EnableNetworkIsolation") or self._tools.runner.name == "docker":
+            return []
+        return ["EnableNetworkIsolation has no effect here: a plain process can be reached or cut off, not both"]
+
     def start(self, name: str) -> None:
         """Begin with an endpoint that is stored as Creating. Returns at once."""
         self._start(name, {})

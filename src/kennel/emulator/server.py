@@ -30,6 +30,7 @@ from kennel.emulator.security import Gate
 from kennel.emulator.store import Store
 from kennel.emulator.training import TrainingJobs
 from kennel.emulator.transform import TransformJobs
+from kennel.emulator.tuning import TuningJobs
 
 LOOPBACK = "127.0.0.1"  # there is no option for another address: see docs/security.md
 DRAIN_S = 10  # requests that were accepted are answered for so long after SIGTERM
@@ -99,10 +100,12 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> None:
         port = listener.getsockname()[1]
         runner = _runner(settings)
         jobs = TrainingJobs(store, home, runner, settings.region)
+        tunings = TuningJobs(store, home, jobs, settings.region)
         transforms = TransformJobs(store, home, runner, settings.region)
         hosting = Endpoints(store, home, runner, settings.region)
-        context = Context(store, home, settings.region, jobs, transforms, hosting)
+        context = Context(store, home, settings.region, jobs, tunings, transforms, hosting)
         context.jobs.recover()
+        context.tunings.recover()
         context.transforms.recover()
         context.hosting.recover()
         for service in ("sagemaker", "sagemaker-runtime"):  # a tenth of a second that the first request would wait
@@ -115,6 +118,7 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> None:
             home.server_file.unlink(missing_ok=True)
             context.hosting.close()
             context.transforms.close()
+            context.tunings.close()
             context.jobs.close()
             request_log.event("stopped")
 

@@ -37,6 +37,7 @@ class Store:
         """Open the file, or make it (mode 600)."""
         self._file = file
         self._own = threading.local()
+        self._listeners: list[tuple[str, Callable[[str], None]]] = []
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)
         with self._connection() as connection:
@@ -48,6 +49,15 @@ class Store:
             self._own.connection = sqlite3.connect(self._file, timeout=_BUSY_S, isolation_level=None)
         connection: sqlite3.Connection = self._own.connection
         return connection
+
+    def listen(self, kind: str, listener: Callable[[str], None]) -> None:
+        """Call `listener` with a resource's name after each change or deletion of one, in the thread that made it."""
+        self._listeners.append((kind, listener))
+
+    def _tell(self, kind: str, name: str) -> None:
+        for wanted, listener in self._listeners:
+            if wanted == kind:
+                listener(name)
 
     def insert(self, kind: str, name: str, created: float, document: Document) -> None:
         """Add a resource.
@@ -76,7 +86,7 @@ class Store:
         found: Document = json.loads(row[0])
         return found
 
-    def update(self, kind: str, name: str, change: Callable[[Document], None]) -> Document:
+    def update(self, kind: str, name: str, change: Callable[[Document], object]) -> Document:
         """Change a resource in one transaction and return it. An exception of `change` leaves it as it was.
 
         Raises:
@@ -94,6 +104,7 @@ class Store:
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+        self._tell(kind, name)
         return document
 
     def delete(self, kind: str, name: str) -> None:
@@ -105,6 +116,7 @@ class Store:
         done = self._connection().execute("DELETE FROM resource WHERE kind = ? AND name = ?", (kind, name))
         if not done.rowcount:
             raise MissingError(f"there is no {kind} '{name}'")
+        self._tell(kind, name)
 
     def all(self, kind: str) -> list[Document]:
         """All resources of a kind, the oldest first."""

@@ -23,7 +23,7 @@ CLAUSES = {
         "Port", "Toolkit variables", "GPU machine image",
     ],
 }  # fmt: skip
-PENDING = {"Tuning", "Asynchronous", "Many models"}
+PENDING = {"Tuning"}
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,22 @@ def members(tmp_path: Path) -> dict[str, Any]:
     return {"HyperParameters": SMALL, "InputDataConfig": channels, "AlgorithmSpecification": algorithm}
 
 
-def run(platform: Platform, **members: Any) -> dict[str, Any]:
-    platform.insert("", **members)
-    platform.store.update("training-job", "job", lambda d: d["HyperParameters"].pop("program"))
-    platform.jobs.start("job")
-    platform.jobs.wait("job", 200)
-    document = platform.describe()
-    assert document["TrainingJobStatus"] == "Completed", (document.get("FailureReason"), platform.log())
+def start(platform: Platform, name: str = "job", **members: Any) -> None:
+    platform.insert("", name, **members)
+    platform.store.update("training-job", name, lambda d: d["HyperParameters"].pop("program"))
+    platform.jobs.start(name)
+
+
+def completed(platform: Platform, name: str = "job") -> dict[str, Any]:
+    platform.jobs.wait(name, 250)
+    document = platform.describe(name)
+    assert document["TrainingJobStatus"] == "Completed", (document.get("FailureReason"), platform.log(name))
     return document
+
+
+def run(platform: Platform, **members: Any) -> dict[str, Any]:
+    start(platform, **members)
+    return completed(platform)
 
 
 def test_the_trainer_leaves_an_artifact_and_all_its_metrics(platform: Platform, members: dict[str, Any]) -> None:
@@ -81,6 +89,15 @@ def test_two_hosts_train_together(platform: Platform, members: dict[str, Any]) -
 
 
 @pytest.mark.slow
+def test_two_jobs_of_two_hosts_train_at_once(platform: Platform, members: dict[str, Any]) -> None:
+    for name in ("one", "two"):
+        start(platform, name, **members, ResourceConfig={"InstanceCount": 2})
+    for name in ("one", "two"):
+        completed(platform, name)
+        assert platform.log(name).count("epoch=2/2 ") == 1
+
+
+@pytest.mark.slow
 def test_a_stop_saves_what_was_learnt_and_spot_goes_on_from_there(
     platform: Platform, members: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -92,9 +109,7 @@ def test_a_stop_saves_what_was_learnt_and_spot_goes_on_from_there(
         "CheckpointConfig": {"S3Uri": (tmp_path / "checkpoints").as_uri()},
         "HyperParameters": SMALL | {"epochs": "60"},
     }
-    platform.insert("", **(members | spot))
-    platform.store.update("training-job", "job", lambda d: d["HyperParameters"].pop("program"))
-    platform.jobs.start("job")
+    start(platform, **(members | spot))
     platform.wait_for(lambda: "epoch=2/60" in platform.log(), 60)
     platform.jobs.interrupt("job")
     platform.wait_for(lambda: "Interrupted" in platform.statuses(), 60)

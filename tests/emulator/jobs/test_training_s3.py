@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
 
-import boto3
 import pytest
 
 from kennel.emulator.runners.namespaces import possible
 from tests.emulator.jobs.conftest import Platform, both, channel, unpack
-from tests.servers import moto_server, variables
-
-BUCKET = "kennel-test"
-VARIABLES = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+from tests.emulator.s3 import BUCKET, Bucket, bucket
+from tests.servers import variables
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A client of an S3 that boto3 finds by itself, here and in the processes that are started from here."""
-    with moto_server(tmp_path_factory.mktemp("moto")) as url, variables(**VARIABLES, AWS_ENDPOINT_URL_S3=url):
-        client = boto3.client("s3")
-        client.create_bucket(Bucket=BUCKET)
-        yield client
-        client.close()
-
-
-def put(s3: Any, **objects: str) -> None:
-    for key, text in objects.items():
-        s3.put_object(Bucket=BUCKET, Key=key.replace("__", "/"), Body=text.encode())
-
-
-def get(s3: Any, key: str) -> bytes:
-    data = io.BytesIO()
-    s3.download_fileobj(BUCKET, key, data)
-    return data.getvalue()
-
-
-def keys(s3: Any, prefix: str) -> list[str]:
-    return [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+    """One that boto3 finds by itself, here and in the processes that are started from here."""
+    with bucket(tmp_path_factory.mktemp("moto")) as made, variables(**made.variables):
+        yield made
 
 
 @both
-def test_channels_come_from_s3_and_artifacts_go_there(platform: Platform, s3: Any) -> None:
-    put(s3, in__cats__1="meow", in__dogs__2="woof", in__="", other__3="no")
+def test_channels_come_from_s3_and_artifacts_go_there(platform: Platform, s3: Bucket) -> None:
+    s3.put(in__cats__1="meow", in__dogs__2="woof", in__="", other__3="no")
     platform.complete(
         "d = base / 'input/data'\n"
         "print(sorted((str(p.relative_to(d)), p.read_text()) for p in d.rglob('*') if p.is_file()))\n"
@@ -57,14 +34,14 @@ def test_channels_come_from_s3_and_artifacts_go_there(platform: Platform, s3: An
     )
     assert platform.lines() == ["[('one/3', 'no'), ('train/cats/1', 'meow'), ('train/dogs/2', 'woof')]"]
     assert platform.describe()["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/out/job/output/model.tar.gz"
-    assert unpack(get(s3, "out/job/output/model.tar.gz")) == {"w": "W"}
-    assert unpack(get(s3, "out/job/output/output.tar.gz")) == {"o": "O"}
-    assert "in/cats/mine" not in keys(s3, "in/")
+    assert unpack(s3.get("out/job/output/model.tar.gz")) == {"w": "W"}
+    assert unpack(s3.get("out/job/output/output.tar.gz")) == {"o": "O"}
+    assert "in/cats/mine" not in s3.keys("in/")
 
 
 @both
-def test_fast_file_mode_cannot_be_written(platform: Platform, s3: Any) -> None:
-    put(s3, fast__1="x")
+def test_fast_file_mode_cannot_be_written(platform: Platform, s3: Bucket) -> None:
+    s3.put(fast__1="x")
     platform.complete(
         "p = base / 'input/data/train/1'; print(p.read_text())\n"
         "try: (p.parent / 'new').write_text('n'); print('written')\n"
@@ -72,15 +49,15 @@ def test_fast_file_mode_cannot_be_written(platform: Platform, s3: Any) -> None:
         InputDataConfig=[channel("train", f"s3://{BUCKET}/fast/", InputMode="FastFile")],
     )
     assert platform.lines()[0] == "x"
-    assert "fast/new" not in keys(s3, "fast/")
+    assert "fast/new" not in s3.keys("fast/")
     if platform.runner.name == "docker" or possible():
         assert platform.lines()[1] == "Read-only file system"
 
 
 @both
-def test_checkpoints_are_restored_kept_up_to_date_and_removed(platform: Platform, s3: Any) -> None:
+def test_checkpoints_are_restored_kept_up_to_date_and_removed(platform: Platform, s3: Bucket) -> None:
     prefix = f"checkpoints-{platform.runner.name}"
-    put(s3, **{f"{prefix}__old": "O", f"{prefix}__older": "X"})
+    s3.put(**{f"{prefix}__old": "O", f"{prefix}__older": "X"})
     platform.start(
         "c = base / 'checkpoints'; print(sorted((p.name, p.read_text()) for p in c.iterdir()))\n"
         "(c / 'older').unlink(); (c / 'sub').mkdir(); (c / 'sub/new').write_text('N'); print('saved')\n"
@@ -90,14 +67,14 @@ def test_checkpoints_are_restored_kept_up_to_date_and_removed(platform: Platform
     )
     platform.wait_for_line("saved")
     assert platform.lines()[0] == "[('old', 'O'), ('older', 'X')]"
-    platform.wait_for(lambda: keys(s3, prefix) == [f"{prefix}/old", f"{prefix}/sub/new"])  # while it runs
+    platform.wait_for(lambda: s3.keys(prefix) == [f"{prefix}/old", f"{prefix}/sub/new"])  # while it runs
     (platform.home.job_dir("job") / "hosts/algo-1/ml/output/data/go").touch()
     platform.jobs.wait("job", 30)
     assert platform.describe()["TrainingJobStatus"] == "Completed"
-    assert keys(s3, prefix) == [f"{prefix}/{name}" for name in ("last", "old", "sub/new")]
+    assert s3.keys(prefix) == [f"{prefix}/{name}" for name in ("last", "old", "sub/new")]
 
 
-def test_a_spot_job_resumes_from_the_checkpoint_in_s3(platform: Platform, s3: Any) -> None:  # noqa: ARG001
+def test_a_spot_job_resumes_from_the_checkpoint_in_s3(platform: Platform, s3: Bucket) -> None:  # noqa: ARG001
     platform.start(
         "c = base / 'checkpoints/step'\n"
         "if c.exists(): print('resumed at', c.read_text()); sys.exit(0)\n"
@@ -114,7 +91,7 @@ def test_a_spot_job_resumes_from_the_checkpoint_in_s3(platform: Platform, s3: An
     assert "resumed at 7" in platform.log()
 
 
-def test_tensors_and_tensorboard_files_are_uploaded_while_they_come(platform: Platform, s3: Any) -> None:
+def test_tensors_and_tensorboard_files_are_uploaded_while_they_come(platform: Platform, s3: Bucket) -> None:
     platform.start(
         "o = base / 'output'\n"
         "for n in ('tensors', 'tensorboard', 'profiler'): (o / n).mkdir(); (o / n / 'f').write_text(n)\n"
@@ -126,15 +103,15 @@ def test_tensors_and_tensorboard_files_are_uploaded_while_they_come(platform: Pl
     )
     platform.wait_for_line("saved")
     wanted = [f"debug/job/{name}/f" for name in ("debug-output", "profiler-output", "tensorboard-output")]
-    platform.wait_for(lambda: keys(s3, "debug/") == wanted)
+    platform.wait_for(lambda: s3.keys("debug/") == wanted)
     (platform.home.job_dir("job") / "hosts/algo-1/ml/output/data/go").touch()
     platform.jobs.wait("job", 30)
     assert platform.describe()["TrainingJobStatus"] == "Completed"
 
 
 @both
-def test_shards_of_s3_objects_part_them_among_the_hosts(platform: Platform, s3: Any) -> None:
-    put(s3, **{f"shards__{n}": str(n) for n in range(4)})
+def test_shards_of_s3_objects_part_them_among_the_hosts(platform: Platform, s3: Bucket) -> None:
+    s3.put(**{f"shards__{n}": str(n) for n in range(4)})
     sharded = {"S3DataDistributionType": "ShardedByS3Key"}
     platform.complete(
         "print(sorted(p.name for p in (base / 'input/data/c').iterdir()))",
@@ -146,14 +123,18 @@ def test_shards_of_s3_objects_part_them_among_the_hosts(platform: Platform, s3: 
 
 
 def test_a_manifest_names_objects_and_folders_of_s3_and_nothing_that_only_begins_alike(
-    platform: Platform, s3: Any
+    platform: Platform, s3: Bucket
 ) -> None:
-    put(
-        s3,
-        **{"listed__a": "A", "listed__a.old": "old", "listed__b__1": "1", "listed__b__c__2": "2", "listed__bb": "no"},
-    )
+    objects = {
+        "listed__a": "A",
+        "listed__a.old": "old",
+        "listed__b__1": "1",
+        "listed__b__c__2": "2",
+        "listed__bb": "no",
+    }
+    s3.put(**objects)
     manifest = json.dumps([{"prefix": f"s3://{BUCKET}/listed/"}, "a", "b"])
-    put(s3, list__m=manifest, list__wrong=json.dumps([{"prefix": f"s3://{BUCKET}/listed/"}, "aa"]))
+    s3.put(list__m=manifest, list__wrong=json.dumps([{"prefix": f"s3://{BUCKET}/listed/"}, "aa"]))
     source = {"S3DataType": "ManifestFile"}
     program = "d = base / 'input/data/c'; print(sorted(str(p.relative_to(d)) for p in d.rglob('*') if p.is_file()))"
     platform.complete(program, InputDataConfig=[channel("c", f"s3://{BUCKET}/list/m", source=source)])
@@ -162,7 +143,7 @@ def test_a_manifest_names_objects_and_folders_of_s3_and_nothing_that_only_begins
     assert "names 'aa', but there is no" in wrong["FailureReason"]
 
 
-def test_a_prefix_without_objects_fails_the_job(platform: Platform, s3: Any) -> None:  # noqa: ARG001 - must run
+def test_a_prefix_without_objects_fails_the_job(platform: Platform, s3: Bucket) -> None:  # noqa: ARG001 - must run
     document = platform.run("", InputDataConfig=[channel("train", f"s3://{BUCKET}/nothing/here")])
     assert document["FailureReason"] == (
         "ClientError: Data download failed: Channel 'train': there is nothing under "
@@ -170,23 +151,23 @@ def test_a_prefix_without_objects_fails_the_job(platform: Platform, s3: Any) -> 
     )
 
 
-def test_an_upload_that_fails_fails_the_job_with_the_reason(platform: Platform, s3: Any) -> None:  # noqa: ARG001
+def test_an_upload_that_fails_fails_the_job_with_the_reason(platform: Platform, s3: Bucket) -> None:  # noqa: ARG001
     document = platform.run("", output="s3://no-such-bucket-of-ours/out")
     assert document["TrainingJobStatus"] == "Failed"
     assert document["FailureReason"].startswith("ClientError: Artifact upload failed: 's3://no-such-bucket-of-ours/out")
     assert "NoSuchBucket" in document["FailureReason"]
 
 
-def test_an_object_whose_key_leads_out_of_the_folder_is_refused(platform: Platform, s3: Any) -> None:
-    put(s3, evil__a="fine")
-    s3.put_object(Bucket=BUCKET, Key="evil/../../../../../tmp/x", Body=b"bad")
+def test_an_object_whose_key_leads_out_of_the_folder_is_refused(platform: Platform, s3: Bucket) -> None:
+    s3.put(evil__a="fine")
+    s3.client.put_object(Bucket=BUCKET, Key="evil/../../../../../tmp/x", Body=b"bad")
     document = platform.run("", InputDataConfig=[channel("train", f"s3://{BUCKET}/evil/")])
     assert document["TrainingJobStatus"] == "Failed"
     assert "is no path below a folder" in document["FailureReason"]
 
 
-def test_a_stop_while_data_comes_ends_the_job_without_a_start(platform: Platform, s3: Any) -> None:
-    put(s3, **{f"many__{n}": "x" for n in range(200)})
+def test_a_stop_while_data_comes_ends_the_job_without_a_start(platform: Platform, s3: Bucket) -> None:
+    s3.put(**{f"many__{n}": "x" for n in range(200)})
     platform.insert("print('started')", InputDataConfig=[channel("a", f"s3://{BUCKET}/many/")] * 1)
     platform.store.update("training-job", "job", lambda d: d.update(TrainingJobStatus="Stopping"))
     platform.jobs.start("job")

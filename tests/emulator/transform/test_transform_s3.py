@@ -5,50 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.emulator.emulator_harness import Emulator, running
+from tests.emulator.s3 import BUCKET, Bucket, bucket
 from tests.emulator.transform.transform_harness import job_request, make_model, run, write_images
-from tests.servers import S3_KEYS, bucket_client, moto_server
-
-BUCKET = "kennel-test"
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with moto_server(tmp_path_factory.mktemp("moto")) as url:
-        yield url
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+    with bucket(tmp_path_factory.mktemp("moto")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def s3(endpoint: str) -> Iterator[Any]:
-    with bucket_client(endpoint, BUCKET) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def emulator(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+def emulator(s3: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     folder = tmp_path_factory.mktemp("s3")
-    with running(write_images(folder / "home"), variables={**S3_KEYS, "AWS_ENDPOINT_URL_S3": endpoint}) as server:
+    with running(write_images(folder / "home"), variables=s3.variables) as server:
         make_model(server, folder / "model")
         yield server
 
 
-def put(s3: Any, **objects: str) -> None:
-    for name, text in objects.items():
-        s3.put_object(Bucket=BUCKET, Key=name.replace("__", "/").replace("_", "."), Body=text.encode())
+def answers(s3: Bucket, prefix: str) -> dict[str, list[str]]:
+    return {key: [json.loads(line)["line"] for line in s3.get(key).splitlines()] for key in s3.keys(prefix)}
 
 
-def answers(s3: Any, prefix: str) -> dict[str, list[str]]:
-    found = s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
-    bodies = {one["Key"]: s3.get_object(Bucket=BUCKET, Key=one["Key"])["Body"].read() for one in found}
-    return {key: [json.loads(line)["line"] for line in body.splitlines()] for key, body in bodies.items()}
-
-
-def test_a_prefix_of_s3_is_transformed_into_another(emulator: Emulator, s3: Any, tmp_path: Path):
-    put(s3, in__a_txt="one\ntwo\n", in__deep__b_txt="three", in__bad_txt="fail", other__c_txt="never")
+def test_a_prefix_of_s3_is_transformed_into_another(emulator: Emulator, s3: Bucket, tmp_path: Path):
+    s3.put(**{"in__a.txt": "one\ntwo\n", "in__deep__b.txt": "three", "in__bad.txt": "fail", "other__c.txt": "never"})
     request = job_request(
         "s3",
         tmp_path,
@@ -61,8 +45,9 @@ def test_a_prefix_of_s3_is_transformed_into_another(emulator: Emulator, s3: Any,
     assert answers(s3, "out/") == {"out/a.txt.out": ["one", "two"], "out/deep/b.txt.out": ["three"]}
 
 
-def test_a_manifest_of_s3_names_objects_of_s3(emulator: Emulator, s3: Any, tmp_path: Path):
-    put(s3, some__a_txt="one", some__b_txt="two", list_json=json.dumps([{"prefix": f"s3://{BUCKET}/some/"}, "b.txt"]))
+def test_a_manifest_of_s3_names_objects_of_s3(emulator: Emulator, s3: Bucket, tmp_path: Path):
+    manifest = json.dumps([{"prefix": f"s3://{BUCKET}/some/"}, "b.txt"])
+    s3.put(**{"some__a.txt": "one", "some__b.txt": "two", "list.json": manifest})
     source = {"S3DataType": "ManifestFile", "S3Uri": f"s3://{BUCKET}/list.json"}
     request = job_request("s3-list", tmp_path, source=source, output={"S3OutputPath": f"s3://{BUCKET}/listed/"})
     assert run(emulator, request)["TransformJobStatus"] == "Completed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kennel.driver.commands import jobs, machine, money, serving
+from kennel.driver.commands import jobs, machine, money, reports, serving
 from kennel.driver.commands.context import Context, Result
 
 COMMANDS: dict[str, Callable[[Context], Result]] = {
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[[Context], Result]] = {
     "jobs": jobs.jobs,
     "logs": jobs.logs,
     "stop": jobs.stop,
+    "report": reports.report,
     "deploy": serving.deploy,
     "predict": serving.predict,
     "transform": serving.transform,

@@ -17,6 +17,7 @@ from kennel.emulator.operations import (
     tags,
     training_jobs,
     transform_jobs,
+    tuning_jobs,
 )
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.store import Document
@@ -30,6 +31,12 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {  # of each service, as bot
         "ListTrainingJobs": training_jobs.list_training_jobs,
         "StopTrainingJob": training_jobs.stop_training_job,
         "DeleteTrainingJob": training_jobs.delete_training_job,
+        "CreateHyperParameterTuningJob": tuning_jobs.create_hyper_parameter_tuning_job,
+        "DescribeHyperParameterTuningJob": tuning_jobs.describe_hyper_parameter_tuning_job,
+        "ListHyperParameterTuningJobs": tuning_jobs.list_hyper_parameter_tuning_jobs,
+        "StopHyperParameterTuningJob": tuning_jobs.stop_hyper_parameter_tuning_job,
+        "DeleteHyperParameterTuningJob": tuning_jobs.delete_hyper_parameter_tuning_job,
+        "ListTrainingJobsForHyperParameterTuningJob": tuning_jobs.list_training_jobs_for_hyper_parameter_tuning_job,
         "CreateTransformJob": transform_jobs.create_transform_job,
         "DescribeTransformJob": transform_jobs.describe_transform_job,
         "ListTransformJobs": transform_jobs.list_transform_jobs,

@@ -56,6 +56,22 @@ class Transforms(Protocol):
         """The server ends."""
 
 
+class Tunings(Protocol):
+    """Runs hyperparameter tuning jobs; tuning_status.py says what a document holds."""
+
+    def start(self, name: str) -> None:
+        """Begin with a tuning job that is stored as InProgress. Returns at once."""
+
+    def stop(self, name: str) -> None:
+        """End a tuning job that is stored as Stopping, and its trials. Returns at once; may be repeated."""
+
+    def recover(self) -> None:
+        """Go on with what the last server left. Called once, before anybody is answered, after the jobs' recover."""
+
+    def close(self) -> None:
+        """The server ends."""
+
+
 class Hosting(Protocol):
     """Runs endpoints and answers invocations.
 
@@ -64,6 +80,9 @@ class Hosting(Protocol):
 
     def start(self, name: str) -> None:
         """Begin with an endpoint that is stored as Creating. Returns at once."""
+
+    def notes(self, request: Request) -> list[str]:
+        """What of a CreateModel or CreateEndpointConfig request has no effect with this runner: a sentence each."""
 
     def wake(self, name: str) -> None:
         """An endpoint's document wants something else than before. Returns at once; may be repeated."""
@@ -104,10 +123,16 @@ class Context:
     home: Home
     region: str
     jobs: Jobs
+    tunings: Tunings
     transforms: Transforms
     hosting: Hosting
     clock: Callable[[], float] = time.time  # seconds since 1970
 
     def arn(self, kind: str, name: str) -> str:
         """The Amazon Resource Name of a resource of this server."""
-        return f"arn:aws:sagemaker:{self.region}:{ACCOUNT}:{kind}/{name}"
+        return resource_arn(self.region, kind, name)
+
+
+def resource_arn(region: str, kind: str, name: str) -> str:
+    """The Amazon Resource Name of a resource of SageMaker."""
+    return f"arn:aws:sagemaker:{region}:{ACCOUNT}:{kind}/{name}"

@@ -12,16 +12,17 @@ from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.models import require_model
-from kennel.emulator.operations.resources import create, describe, remove
+from kennel.emulator.operations.resources import Collection, create
 from kennel.emulator.store import Document
 
-_LISTING = Listing("endpoint-config", "EndpointConfigName", ("EndpointConfigArn",))
+_CONFIGS = Collection(Listing("endpoint-config", "EndpointConfigName", ("EndpointConfigArn",)), "EndpointConfigs")
 
 
 def create_endpoint_config(context: Context, request: Request) -> Document:
     """CreateEndpointConfig."""
     name = request["EndpointConfigName"]
     warnings = coverage.accept("CreateEndpointConfig", request, _problems(context, request))
+    warnings += context.hosting.notes(request)
     variants = [{"InitialVariantWeight": 1.0, **variant} for variant in request["ProductionVariants"]]
     document = {
         **request,
@@ -32,20 +33,11 @@ def create_endpoint_config(context: Context, request: Request) -> Document:
     return create(context, "endpoint-config", name, document, warnings)
 
 
-def describe_endpoint_config(context: Context, request: Request) -> Document:
-    """DescribeEndpointConfig."""
-    return describe(context, "endpoint-config", request["EndpointConfigName"])
-
-
-def list_endpoint_configs(context: Context, request: Request) -> Document:
-    """ListEndpointConfigs."""
-    page = _LISTING.page(context.store, request)
-    return {"EndpointConfigs": page["Items"], "NextToken": page["NextToken"]}
-
-
-def delete_endpoint_config(context: Context, request: Request) -> Document:
-    """DeleteEndpointConfig: an endpoint that was made from it goes on."""
-    return remove(context, "endpoint-config", request["EndpointConfigName"])
+describe_endpoint_config, list_endpoint_configs, delete_endpoint_config = (
+    _CONFIGS.describe,
+    _CONFIGS.list,
+    _CONFIGS.remove,
+)
 
 
 def _problems(context: Context, request: Request) -> list[str]:

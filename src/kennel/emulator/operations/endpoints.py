@@ -26,11 +26,12 @@ from kennel.emulator.deployments import (
 from kennel.emulator.endpoint_life import show
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.log_files import WARNING_LOGS
+from kennel.emulator.operations import resources
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.models import require_model
-from kennel.emulator.operations.resources import create, describe, missing
-from kennel.emulator.store import Document, MissingError
+from kennel.emulator.operations.resources import create, describe
+from kennel.emulator.store import Document
 
 _LISTING = Listing(KIND, "EndpointName", ("EndpointArn",), status="EndpointStatus")
 
@@ -138,10 +139,7 @@ def delete_endpoint(context: Context, request: Request) -> Document:
 
 
 def _update(context: Context, name: str, change: Callable[[Document], None]) -> Document:
-    try:
-        document = context.store.update(KIND, name, change)
-    except MissingError:
-        raise missing(context, KIND, name) from None
+    document = resources.change(context, KIND, name, change)
     context.hosting.wake(name)
     return document
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ class Listing:
     members: tuple[str, ...] = ()  # what its summaries show beside name and times
     status: str = ""  # the member with its status, for StatusEquals and SortBy=Status
     descending: bool = True  # when SortOrder is not set
+    sort_by: str = "CreationTime"  # when SortBy is not set
     sort_keys: Mapping[str, str] = field(default_factory=dict)  # SortBy's values, where they are not members themselves
 
     def page(self, store: Store, request: Request, keep: Callable[[Document], bool] = bool) -> Document:
@@ -33,7 +34,7 @@ class Listing:
         Raises:
             ValidationException: the token is none that was given out.
         """
-        member = self._sort_member(request.get("SortBy", "CreationTime"))
+        member = self._sort_member(request.get("SortBy", self.sort_by))
         order = request.get("SortOrder", "Descending" if self.descending else "Ascending")
         members = list(dict.fromkeys((self.name, *_BY_TIME, *self.members, *filter(None, [self.status]))))
         found = [one for one in store.select(self.kind, members) if self._matches(one, request) and keep(one)]
@@ -69,6 +70,25 @@ def _within(document: Document, request: Request, member: str) -> bool:
     after_s = request.get(f"{member}After", float("-inf"))
     before_s = request.get(f"{member}Before", float("inf"))
     return bool(after_s <= time_s <= before_s)
+
+
+def page_of(documents: Iterable[Document], request: Request, member: str, name: str) -> Document:
+    """A page of documents that are at hand, by a member and then by name, as Listing.page has it; ascending by default.
+
+    Raises:
+        ValidationException: the token is none that was given out.
+    """
+
+    def key(one: Document) -> tuple[Any, str]:
+        return one[member], one[name]
+
+    descending = request.get("SortOrder") == "Descending"
+    found = sorted(documents, key=key, reverse=descending)
+    if "NextToken" in request:
+        last = _read_token(request["NextToken"])
+        found = [one for one in found if (key(one) < last if descending else key(one) > last)]
+    size = request.get("MaxResults", DEFAULT_PAGE)
+    return {"Items": found[:size], "NextToken": _token(key(found[size - 1])) if len(found) > size else None}
 
 
 def _token(key: tuple[Any, str]) -> str:

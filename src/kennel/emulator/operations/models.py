@@ -13,16 +13,16 @@ from kennel.emulator.deployments import MULTI_MODEL
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
-from kennel.emulator.operations.resources import create, describe, remove
+from kennel.emulator.operations.resources import Collection, create, describe
 from kennel.emulator.store import Document
 
-_LISTING = Listing("model", "ModelName", ("ModelArn",))
+_MODELS = Collection(Listing("model", "ModelName", ("ModelArn",)), "Models")
 
 
 def create_model(context: Context, request: Request) -> Document:
     """CreateModel."""
     name = request["ModelName"]
-    warnings = coverage.accept("CreateModel", request, _problems(request))
+    warnings = coverage.accept("CreateModel", request, _problems(request)) + context.hosting.notes(request)
     document = {
         **request,
         "ModelArn": context.arn("model", name),
@@ -31,20 +31,7 @@ def create_model(context: Context, request: Request) -> Document:
     return create(context, "model", name, document, warnings)
 
 
-def describe_model(context: Context, request: Request) -> Document:
-    """DescribeModel."""
-    return describe(context, "model", request["ModelName"])
-
-
-def list_models(context: Context, request: Request) -> Document:
-    """ListModels."""
-    page = _LISTING.page(context.store, request)
-    return {"Models": page["Items"], "NextToken": page["NextToken"]}
-
-
-def delete_model(context: Context, request: Request) -> Document:
-    """DeleteModel: what runs of it runs on, as on SageMaker."""
-    return remove(context, "model", request["ModelName"])
+describe_model, list_models, delete_model = _MODELS.describe, _MODELS.list, _MODELS.remove
 
 
 def containers_of(model: Document) -> list[Document]:

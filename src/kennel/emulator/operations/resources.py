@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from kennel.emulator.errors import AwsError, ResourceInUse, ResourceNotFound, ValidationException
 from kennel.emulator.log_files import WARNING_LOGS
 from kennel.emulator.operations.context import Context, Request
+from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.tags import TAGS, tags_of
 from kennel.emulator.store import Document, ExistsError, MissingError
 
 WARNINGS = "_warnings"  # a document's private member: what was asked for and is not done, a sentence each
 _WORDS = {"endpoint-config": "endpoint configuration"}  # of AWS's messages, where they are not the kind's own name
-_MODELLED = ("training-job", "transform-job")  # whose operations declare ResourceNotFound and ResourceInUse
+_MODELLED = (
+    "training-job",
+    "transform-job",
+    "hyper-parameter-tuning-job",
+)  # whose operations declare ResourceNotFound and ResourceInUse
 
 
 def create(context: Context, kind: str, name: str, document: Document, warnings: Sequence[str]) -> Document:
@@ -57,6 +63,55 @@ def remove(context: Context, kind: str, name: str) -> Document:
         raise missing(context, kind, name) from None
     context.home.logs.file(WARNING_LOGS, f"{kind}/{name}").unlink(missing_ok=True)
     return {}
+
+
+def change(context: Context, kind: str, name: str, alter: Callable[[Document], object]) -> Document:
+    """Change a resource in one transaction, and return it.
+
+    Raises:
+        AwsError: there is none, or what `alter` raises.
+    """
+    try:
+        return context.store.update(kind, name, alter)
+    except MissingError:
+        raise missing(context, kind, name) from None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Describe, List and Delete of a kind of resource that nothing runs for."""
+
+    listing: Listing
+    shown: str  # the member of the List operation's answer
+
+    def describe(self, context: Context, request: Request) -> Document:
+        """Describe."""
+        return describe(context, self.listing.kind, request[self.listing.name])
+
+    def list(self, context: Context, request: Request) -> Document:
+        """List, filtered and in pages."""
+        page = self.listing.page(context.store, request)
+        return {self.shown: page["Items"], "NextToken": page["NextToken"]}
+
+    def remove(self, context: Context, request: Request) -> Document:
+        """Delete: what runs of it runs on, as on SageMaker."""
+        return remove(context, self.listing.kind, request[self.listing.name])
+
+
+def begin_stop(document: Document, kind: str, member: str, now_s: float) -> bool:
+    """Note that a job is to stop; False when that is known already.
+
+    Raises:
+        ValidationException: it has ended.
+    """
+    status = document[member]
+    if status == "Stopping":
+        return False
+    if status != "InProgress":
+        job = kind.replace("-", " ")
+        raise ValidationException(f"The request was rejected because the {job} is in status {status}.")
+    document.update({member: "Stopping", "LastModifiedTime": now_s})
+    return True
 
 
 def missing(context: Context, kind: str, name: str) -> AwsError:

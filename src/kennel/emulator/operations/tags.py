@@ -12,7 +12,7 @@ from kennel.emulator.store import Document, MissingError
 MAX_TAGS = 50
 TAGS = "_tags"  # a document's private member: the keys with their values
 _ARN = re.compile(rf"arn:aws[a-z-]*:sagemaker:([a-z0-9-]+):{ACCOUNT}:([a-z-]+)/([a-zA-Z0-9-]+)")
-_KINDS = ("training-job", "model", "endpoint-config", "endpoint", "transform-job")
+_KINDS = ("training-job", "model", "endpoint-config", "endpoint", "transform-job", "hyper-parameter-tuning-job")
 
 
 def tags_of(request: Request) -> dict[str, str]:

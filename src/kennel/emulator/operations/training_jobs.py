@@ -17,11 +17,11 @@ import copy
 from kennel.classifier.contract import BASE_DIR
 from kennel.emulator import coverage
 from kennel.emulator.channels import channel_notes, read_channels
-from kennel.emulator.errors import ResourceInUse, ValidationException
+from kennel.emulator.errors import ResourceInUse
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
-from kennel.emulator.operations.resources import create, describe, missing, remove
-from kennel.emulator.store import Document, MissingError
+from kennel.emulator.operations.resources import begin_stop, change, create, describe, remove
+from kennel.emulator.store import Document
 
 KIND = "training-job"
 MAX_RUNTIME_S = 86_400  # StoppingCondition's default
@@ -34,13 +34,20 @@ _LISTING = Listing(KIND, "TrainingJobName", _SUMMARY, status="TrainingJobStatus"
 def create_training_job(context: Context, request: Request) -> Document:
     """CreateTrainingJob."""
     name = request["TrainingJobName"]
-    problems = _problems(request)
+    problems = training_problems(request)
     warnings = coverage.accept("CreateTrainingJob", request, problems or context.jobs.refusals(request))
     warnings += channel_notes(read_channels(request))
-    now_s = context.clock()
-    document = {
+    document = training_document(request, context.arn(KIND, name), context.clock())
+    created = create(context, KIND, name, document, warnings)
+    context.jobs.start(name)
+    return created
+
+
+def training_document(request: Request, arn: str, now_s: float) -> Document:
+    """What is stored of a new training job, but for its tags and warnings."""
+    return {
         **_with_defaults(request),
-        "TrainingJobArn": context.arn(KIND, name),
+        "TrainingJobArn": arn,
         "TrainingJobStatus": "InProgress",
         "SecondaryStatus": "Starting",
         "SecondaryStatusTransitions": [
@@ -49,9 +56,6 @@ def create_training_job(context: Context, request: Request) -> Document:
         "CreationTime": now_s,
         "LastModifiedTime": now_s,
     }
-    created = create(context, KIND, name, document, warnings)
-    context.jobs.start(name)
-    return created
 
 
 def describe_training_job(context: Context, request: Request) -> Document:
@@ -73,10 +77,7 @@ def list_training_jobs(context: Context, request: Request) -> Document:
 def stop_training_job(context: Context, request: Request) -> Document:
     """StopTrainingJob: SIGTERM, two minutes, SIGKILL; what was written is kept."""
     name, now_s = request["TrainingJobName"], context.clock()
-    try:
-        context.store.update(KIND, name, lambda document: _begin_stop(document, now_s))
-    except MissingError:
-        raise missing(context, KIND, name) from None
+    change(context, KIND, name, lambda document: begin_training_stop(document, now_s))
     context.jobs.stop(name)
     return {}
 
@@ -91,21 +92,23 @@ def delete_training_job(context: Context, request: Request) -> Document:
     return remove(context, KIND, name)
 
 
-def _begin_stop(document: Document, now_s: float) -> None:
-    status = document["TrainingJobStatus"]
-    if status == "Stopping":
+def begin_training_stop(document: Document, now_s: float) -> None:
+    """Turn InProgress into Stopping, with its transition; nothing where it is Stopping already.
+
+    Raises:
+        ValidationException: the job has ended.
+    """
+    if not begin_stop(document, KIND, "TrainingJobStatus", now_s):
         return
-    if status != "InProgress":
-        raise ValidationException(f"The request was rejected because the training job is in status {status}.")
-    document["TrainingJobStatus"] = document["SecondaryStatus"] = "Stopping"
-    document["LastModifiedTime"] = now_s
+    document["SecondaryStatus"] = "Stopping"
     document["SecondaryStatusTransitions"][-1]["EndTime"] = now_s
     document["SecondaryStatusTransitions"].append(
         {"Status": "Stopping", "StartTime": now_s, "StatusMessage": "Stopping the training job"}
     )
 
 
-def _problems(request: Request) -> list[str]:
+def training_problems(request: Request) -> list[str]:
+    """What a request lacks that botocore's model does not ask for."""
     problems = []
     if not request.get("AlgorithmSpecification", {}).get("TrainingImage"):
         problems.append("AlgorithmSpecification.TrainingImage must not be null; name the image that trains")

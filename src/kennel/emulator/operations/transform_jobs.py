@@ -14,12 +14,12 @@ from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.models import containers_of, require_model
-from kennel.emulator.operations.resources import create, describe, missing
-from kennel.emulator.store import Document, MissingError
+from kennel.emulator.operations.resources import Collection, begin_stop, change, create
+from kennel.emulator.store import Document
 from kennel.emulator.transform_job import KIND, MODEL
 
 _SUMMARY = ("TransformJobArn", "TransformJobStatus", "TransformEndTime", "FailureReason")
-_LISTING = Listing(KIND, "TransformJobName", _SUMMARY, status="TransformJobStatus")
+_JOBS = Collection(Listing(KIND, "TransformJobName", _SUMMARY, status="TransformJobStatus"), "TransformJobSummaries")
 _NOTHING = {"InputFilter": "$", "OutputFilter": "$", "JoinSource": "None"}  # DataProcessing's defaults
 
 
@@ -47,35 +47,15 @@ def create_transform_job(context: Context, request: Request) -> Document:
     return created
 
 
-def describe_transform_job(context: Context, request: Request) -> Document:
-    """DescribeTransformJob."""
-    return describe(context, KIND, request["TransformJobName"])
-
-
-def list_transform_jobs(context: Context, request: Request) -> Document:
-    """ListTransformJobs."""
-    page = _LISTING.page(context.store, request)
-    return {"TransformJobSummaries": page["Items"], "NextToken": page["NextToken"]}
+describe_transform_job, list_transform_jobs = _JOBS.describe, _JOBS.list
 
 
 def stop_transform_job(context: Context, request: Request) -> Document:
     """StopTransformJob: outputs that are written stay, those under way are dropped."""
     name, now_s = request["TransformJobName"], context.clock()
-    try:
-        context.store.update(KIND, name, lambda document: _begin_stop(document, now_s))
-    except MissingError:
-        raise missing(context, KIND, name) from None
+    change(context, KIND, name, lambda document: begin_stop(document, KIND, "TransformJobStatus", now_s))
     context.transforms.stop(name)
     return {}
-
-
-def _begin_stop(document: Document, now_s: float) -> None:
-    status = document["TransformJobStatus"]
-    if status == "Stopping":
-        return
-    if status != "InProgress":
-        raise ValidationException(f"The request was rejected because the transform job is in status {status}.")
-    document.update(TransformJobStatus="Stopping", LastModifiedTime=now_s)
 
 
 def _without_defaults(request: Request) -> Request:

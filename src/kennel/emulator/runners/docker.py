@@ -240,7 +240,7 @@ class DockerRunner:
 
     def multi_model_refusal(self, image: str) -> str | None:
         """The image must have SageMaker's label for it; it is pulled when it is not there."""
-        labels = image_labels(image, pull_s=_PULL_S)
+        labels = image_labels(_image(image), pull_s=_PULL_S)
         if labels.get(MULTI_MODEL_LABEL) == "true":
             return None
         return f"The image '{image}' cannot serve several models: it lacks the label {MULTI_MODEL_LABEL}=true."

@@ -1,0 +1,172 @@
+"""The same report as a PDF: A4, charts as pictures, made without a browser."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import vl_convert
+from fpdf import FPDF
+from fpdf.enums import TableBordersLayout, XPos, YPos
+from fpdf.fonts import FontFace
+
+from kennel.insight.profile import theme
+from kennel.insight.profile.document import Block, Change, Document, Figure, KeyFigures, Section, Spec, Table, Text
+
+_WIDTH_MM = 178.0  # A4 less the margins
+_MARGIN_MM = 16.0
+_CHART_PX = 640
+_SCALE = 2.0  # pixels of the picture for one of the chart: 182 dots an inch
+_INK, _QUIET, _LINE, _WARM, _GOOD = (29, 36, 48), (90, 101, 117), (223, 227, 233), (182, 74, 23), (31, 116, 102)
+_REPLACED = str.maketrans({"’": "'", "→": "->", "×": "x", "·": "-", "…": "...", "“": '"', "”": '"', "–": "-", "‘": "'"})
+
+
+def pdf(document: Document) -> bytes:
+    """The whole file."""
+    paper = _Paper(document)
+    paper.heading()
+    for section in document.sections:
+        paper.section(section)
+    return bytes(paper.output())
+
+
+def picture(spec: Spec) -> bytes:
+    """A chart as a PNG, dark on white."""
+    sized = {**spec, "width": _CHART_PX, "autosize": {"type": "fit", "contains": "padding"}}
+    return vl_convert.vegalite_to_png(json.dumps(sized), scale=_SCALE, config=theme.config(paper=True))
+
+
+def _plain(text: str) -> str:
+    """The built-in fonts of PDF have Latin-1 only; a name in another script keeps its place, not its letters."""
+    return text.translate(_REPLACED).encode("latin-1", "replace").decode("latin-1")
+
+
+class _Paper(FPDF):
+    def __init__(self, document: Document) -> None:
+        super().__init__(format="A4")
+        self._document = document
+        self.set_margin(_MARGIN_MM)
+        self.set_auto_page_break(auto=True, margin=_MARGIN_MM + 4)
+        self.set_title(_plain(f"{document.title}: profiler report"))
+        self.set_creator("Kennel")
+        self.set_lang("en")
+        self.add_page()
+
+    def footer(self) -> None:
+        """fpdf2 calls it at the end of each page."""
+        self.set_y(-_MARGIN_MM)
+        self._font(8, _QUIET)
+        self.cell(_WIDTH_MM / 2, 5, _plain(self._document.title)[:80])
+        self.cell(_WIDTH_MM / 2, 5, f"{self.page_no()}/{{nb}}", align="R")
+
+    def heading(self) -> None:
+        """Title, subtitle, and what is missing."""
+        self._line("Profiler report", 8.5, _QUIET)
+        self._line(self._document.title, 18, _INK, bold=True)
+        self._line(self._document.subtitle, 9.5, _QUIET)
+        self.ln(2)
+        if self._document.problems:
+            self._line("What is missing or odd", 10, _WARM, bold=True)
+            for problem in self._document.problems:
+                self._line(f"- {problem}", 9, _INK)
+
+    def section(self, section: Section) -> None:
+        """A heading and what is below it."""
+        self.ln(4)
+        self._room(30)
+        self.start_section(_plain(section.title))
+        self._line(section.title, 13, _INK, bold=True)
+        self.ln(1)
+        for block in section.blocks:
+            self._block(block)
+
+    def _block(self, block: Block) -> None:
+        match block:
+            case Text():
+                self._line(block.text, 10, _INK)
+                self.ln(1)
+            case Table():
+                self._table(block)
+            case Figure():
+                self._figure(block)
+            case KeyFigures():
+                self._key_figures(block)
+            case Change():
+                self._change(block)
+
+    def _figure(self, figure: Figure) -> None:
+        image = io.BytesIO(picture(figure.spec))
+        height_mm = _height_of(image.getvalue()) / (_CHART_PX * _SCALE) * _WIDTH_MM
+        self._room(height_mm + 8)
+        self.image(image, w=_WIDTH_MM, alt_text=_plain(figure.caption))
+        self._line(figure.caption, 8.5, _QUIET)
+        self.ln(2)
+
+    def _key_figures(self, figures: KeyFigures) -> None:
+        self._room(18)
+        width_mm = _WIDTH_MM / max(4, len(figures.items))
+        top = self.get_y()
+        for place, (label, value, note) in enumerate(figures.items):
+            for offset, text, size, colour in ((0, label, 8, _QUIET), (4, value, 12.5, _INK), (10, note, 7, _QUIET)):
+                self.set_xy(_MARGIN_MM + place * width_mm, top + offset)
+                self._font(size, colour, bold=text is value)
+                self.cell(width_mm, 4.5, _shortened(self, _plain(text), width_mm - 1))
+        self.set_xy(_MARGIN_MM, top + 17)
+
+    def _change(self, change: Change) -> None:
+        self._room(26)
+        self._line(change.topic, 8.5, _QUIET)
+        self._font(12, _INK, bold=True, family="courier")
+        self.multi_cell(_WIDTH_MM, 6, _plain(change.change), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        self._line(change.gain, 10, _GOOD, bold=True)
+        self._line(change.reason, 9, _QUIET)
+        self.ln(2.5)
+
+    def _table(self, table: Table) -> None:
+        self._font(8, _INK)
+        self.set_draw_color(*_LINE)
+        heads = FontFace(color=_QUIET, emphasis="")
+        align: Any = tuple("RIGHT" if place in table.numbers else "LEFT" for place in range(len(table.header)))
+        with self.table(
+            borders_layout=TableBordersLayout.HORIZONTAL_LINES, headings_style=heads, line_height=4.4, padding=0.9,
+            text_align=align, col_widths=_widths(table), width=_WIDTH_MM,
+        ) as drawn:  # fmt: skip
+            for number, cells in enumerate((table.header, *table.rows)):
+                row = drawn.row()
+                for place, text in enumerate(cells):
+                    marked = place == 0 and number - 1 in table.marked
+                    row.cell(_plain(text), style=FontFace(color=_WARM) if marked else None)
+        self.ln(3)
+
+    def _room(self, height_mm: float) -> None:
+        if self.will_page_break(height_mm):
+            self.add_page()
+
+    def _font(
+        self, size: float, colour: tuple[int, int, int], *, bold: bool = False, family: str = "helvetica"
+    ) -> None:
+        self.set_font(family, "B" if bold else "", size)
+        self.set_text_color(*colour)
+
+    def _line(self, text: str, size: float, colour: tuple[int, int, int], *, bold: bool = False) -> None:
+        self._font(size, colour, bold=bold)
+        self.multi_cell(_WIDTH_MM, size * 0.5, _plain(text), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+
+
+def _height_of(png: bytes) -> int:
+    """Pixels; bytes 20 to 23 of a PNG (PNG specification, section 11.2.2, IHDR)."""
+    return int.from_bytes(png[20:24], "big")
+
+
+def _shortened(paper: FPDF, text: str, width_mm: float) -> str:
+    while text and paper.get_string_width(text) > width_mm:
+        text = text[:-1] if not text.endswith("..") else text[:-3] + ".."
+        text = text if text.endswith("..") else text[:-2] + ".."
+    return text
+
+
+def _widths(table: Table) -> tuple[int, ...]:
+    """Shares of the width by what the columns hold; none is squeezed out."""
+    lengths = [max(len(row[place]) for row in (table.header, *table.rows)) for place in range(len(table.header))]
+    return tuple(max(10, min(length, 44)) for length in lengths)
