@@ -80,7 +80,7 @@ class TuningState:
     def watch(self, session: Session) -> Watch:
         """Who looks at its trials."""
         return Watch(
-            session, self.name, self.objective.metric, with_rules=bool(self.static.get(STOP_ON)),
+            session, self.name, self.objective.metric, with_rules=self.static.get(STOP_ON, "none") != "none",
             early=self.early_stopping or self.strategy == "Hyperband",
         )  # fmt: skip
 

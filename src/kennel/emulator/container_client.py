@@ -129,7 +129,7 @@ class Connections:
         except h11.LocalProtocolError as error:  # fewer bytes than announced, or more
             connection.close()
             raise BrokenError(f"the payload changed while it was sent ({error})") from error
-        except BaseException:
+        except BaseException:  # cancelled, or too large: what is left of the answer must not meet another request
             connection.close()
             raise
         if connection.renew():

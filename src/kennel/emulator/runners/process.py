@@ -35,6 +35,7 @@ from kennel.emulator.runners.processes import descendants, memory_percent, proce
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
 _OWN_IMAGES = {"kennel-train": "kennel.classifier", "kennel-serve": "serving"}
 _TRAINER = _OWN_IMAGES["kennel-train"]
+_MEETINGS = 200  # whose ports are not given to others before somebody listens there
 _NOT_INHERITED = ("AWS_", "KENNEL_", "SAGEMAKER_", "SM_")  # the emulator's own, and what only the platform may say
 _PORT_VARIABLES = ("SAGEMAKER_BIND_TO_PORT",)
 _MEETING_VARIABLE = "MASTER_PORT"  # torchrun's name for the port on which the hosts of a job meet
@@ -92,6 +93,8 @@ class ProcessRunner:
         with self._lock:
             if is_first or network not in self._meetings:
                 self._meetings.pop(network, None)
+                for oldest in list(self._meetings)[: -_MEETINGS or None]:  # of jobs that have ended long ago
+                    del self._meetings[oldest]
                 self._meetings[network] = _free_meeting_port(network, set(self._meetings.values()))
             return self._meetings[network]
 
