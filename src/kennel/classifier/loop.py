@@ -50,10 +50,8 @@ _FREE = (
     "checkpoint_minutes",
     "keep_checkpoints",
     "debugger",
-    "profiler",
-    "profiler_interval_ms",
-    "profiler_start_step",
-    "profiler_steps",
+    "rules",
+    "stop_on",
     "bad_images",
     "image_cache",
 )
@@ -152,7 +150,7 @@ class Trainer:
             self.history.stopped = True
             self._save()
             where = f"epoch {self.epoch} after {self.batches_done} of {len(self.data.training)} steps"
-            _LOG.warning("SIGTERM: stopped in %s.", where)
+            _LOG.warning("%s: stopped in %s.", "A rule fired" if self.stop.by_rule else "SIGTERM", where)
         return self.history
 
     def _begin(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
@@ -330,7 +328,8 @@ class Trainer:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be gone on with."""
-        config = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
+        free = (*_FREE, *(name for name in asdict(self.config) if name.startswith("profiler")))
+        config = {name: value for name, value in asdict(self.config).items() if name not in free}
         return config | self.data.identity | {"processes in all": self.world.size}
 
     def state(self) -> dict[str, Any]:

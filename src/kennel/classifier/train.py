@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kennel.classifier import debugging, features, profile_report, profiling, report
+from kennel.classifier import debugging, features, profile_report, profile_start, report, watching
 from kennel.classifier.artifact import Meta, save_artifact
 from kennel.classifier.channels import Channels, Epochs, check_batch, load_channels, load_data, plan_epochs
 from kennel.classifier.checkpoints import CheckpointFolder
@@ -56,7 +56,7 @@ def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> None:
     """
     world = World.from_environ()
     device = world.device()
-    profiler = profiling.start(config, paths, world, device)
+    profiler = profile_start.start(config, paths, world, device)
     try:
         world.start(device)
         torch.manual_seed(config.seed)
@@ -65,7 +65,7 @@ def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> None:
         work(Job(config, paths, preprocessing, device, stop, world, profiler))
     finally:
         profiler.close()
-    if world.is_first and profiler.training_steps >= profile_report.LEAST_STEPS and not stop:
+    if world.is_first and profiler.training_steps >= profile_report.LEAST_STEPS and (not stop or stop.by_rule):
         profile_report.write(paths)
 
 
@@ -94,7 +94,7 @@ def leave(job: Job, model: nn.Module, channels: Channels, history: History, epoc
         save_probes(job.paths.model_dir, choose_probes(predictor, channels.validation, probabilities))
     which = f"epoch {history.best_epoch} of {len(history.rows)}" if history.rows else "the last step, not validated"
     _LOG.info("Artifact: weights of %s, in %s", which, job.paths.model_dir)
-    if history.stopped:
+    if history.stopped and not job.stop.by_rule:
         return  # the platform waits 120 seconds and no longer; reports come with the resumed run
     judged = ("test", channels.test) if channels.test else ("validation", channels.validation)
     with job.profiler.span("Finalization", "Report"):
@@ -150,9 +150,10 @@ def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epoc
     with part("Debugger"):
         debugger = attach_debugger(job, trainer)
     describe_run(job, precision, data)
-    history = trainer.fit(debugger)
-    job.profiler.end_training(trainer.steps_done)
-    debugger.close()
+    with watching.beside(debugger.folder, config, job.paths.findings_file, job.stop):
+        history = trainer.fit(debugger)
+        job.profiler.end_training(trainer.steps_done)
+        debugger.close()
     return history, epochs
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from kennel.driver import training, tuning
 from kennel.driver.errors import DriverError
-from kennel.driver.refusals import is_missing
 from kennel.driver.session import Session
 from kennel.driver.upload import upload_file
 from kennel.driver.uris import file_uri, is_uri, path_of
@@ -43,7 +42,12 @@ def resolve(session: Session, what: str, name: str) -> Artifact:
         return _of_path(session, path.absolute(), name)
     if os.sep in what or what.endswith((".gz", ".tar")):
         raise DriverError(f"{what} is not there.", "Give a job's name, model.tar.gz, a model folder, or an s3:// URI.")
-    state = training.describe(session, _job(session, what))
+    state = training.find(session, what) or _best_trial(session, what)
+    if state is None:
+        raise DriverError(
+            f"There is no job '{what}' on {session.project.on}, and no file or folder of that name.",
+            "kennel jobs lists the jobs; a model.tar.gz, a model folder or a URI does as well.",
+        )
     if not state.artifact:
         raise DriverError(
             f"Job {what} is {state.status} and has no artifact{f': {state.failure}' if state.failure else ''}.",
@@ -52,22 +56,13 @@ def resolve(session: Session, what: str, name: str) -> Artifact:
     return Artifact(state.artifact)
 
 
-def _job(session: Session, name: str) -> str:
-    """A training job's name: the one that was given, or the best one of the tuning job that has it."""
-    try:
-        training.describe(session, name)
-    except DriverError as error:
-        if error.__cause__ is None or not is_missing(error.__cause__):
-            raise
-        try:
-            best = tuning.best_trial(session, name)
-        except DriverError as other:
-            if other.__cause__ is not None and is_missing(other.__cause__):
-                raise error from None  # it is neither
-            raise
-        session.reporter.say(f"The best trial of {name} is {best}")
-        return best
-    return name
+def _best_trial(session: Session, name: str) -> training.JobState | None:
+    """The best training job of a tuning job; None when there is none of this name."""
+    if tuning.find(session, name) is None:
+        return None
+    best = tuning.best_trial(session, name)
+    session.reporter.say(f"The best trial of {name} is {best}")
+    return training.describe(session, best)
 
 
 def _of_path(session: Session, path: Path, name: str) -> Artifact:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from kennel.classifier.config import HYPERPARAMETERS
 from kennel.driver.project import AWS, LOCAL
 from kennel.driver.tuning_requests import STRATEGIES
 
@@ -27,6 +29,9 @@ class Parser(argparse.ArgumentParser):
 def parse(argv: list[str]) -> argparse.Namespace:
     """Read the command line; exits with 2 and one sentence, with a guess, when it is wrong."""
     parser, commands = build()
+    if not argv:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
     argv = _joined(argv, commands)
     words = [word for word in argv if not word.startswith("-")]
     if words and words[0] not in commands and not argv[0].startswith("-"):
@@ -38,8 +43,22 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if extras:
         chosen = commands[arguments.command]
         known = [flag for action in chosen._actions for flag in action.option_strings]  # argparse has no public list
-        chosen.error(f"unknown argument '{extras[0]}'{_guess(extras[0].split('=')[0], known)}")
+        chosen.error(f"unknown argument '{extras[0]}'{_advice(arguments.command, extras[0], known)}")
     return arguments
+
+
+def _advice(command: str, word: str, known: list[str]) -> str:
+    flag = word.split("=", maxsplit=1)[0]
+    name = flag.lstrip("-").replace("-", "_")
+    if command == "train" and name in HYPERPARAMETERS:
+        return f"; hyperparameters have no dashes, write {name}=VALUE"
+    return _guess(flag, known)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least 1")
+    return int(text)
 
 
 def _joined(argv: list[str], commands: Mapping[str, object]) -> list[str]:
@@ -171,7 +190,7 @@ def _jobs(commands: Commands) -> None:
     train.add_argument("--keep-alive-minutes", type=int, metavar="N", help="keep the machine warm for the next job")
     train.add_argument("--logs", action="store_true", help="show every line that the job prints, instead of the bar")
     jobs = commands.add("jobs", "list training jobs", "kennel jobs --contains dogs")
-    jobs.add_argument("--limit", type=int, default=20, metavar="N", help="at most this many (default 20)")
+    jobs.add_argument("--limit", type=_at_least_one, default=20, metavar="N", help="at most this many (default 20)")
     jobs.add_argument("--contains", default="", metavar="TEXT", help="only names with this text")
     logs = commands.add("logs", "print what a job, transform job or endpoint has printed", "kennel logs -f JOB")
     logs.add_argument("name", help="of the job or endpoint")
@@ -179,6 +198,12 @@ def _jobs(commands: Commands) -> None:
     kind = logs.add_mutually_exclusive_group()
     kind.add_argument("--endpoint", action="store_true", help="the name is an endpoint's")
     kind.add_argument("--transform", action="store_true", help="the name is a transform job's")
+    rules = commands.add(
+        "rules", "judge a run by debugger rules", "kennel rules JOB --rules Overfit:patience=3,DeadRelu"
+    )
+    rules.add_argument("what", metavar="JOB|PATH", help="a job, a folder of tensors, an output.tar.gz, or a URI")
+    rules.add_argument("--rules", default="", metavar="NAME,NAME", help="auto (default), or Name:parameter=value,...")
+    rules.add_argument("--custom", type=Path, metavar="FILE", help="Python file with a smdebug Rule of your own")
     report = commands.add("report", "write the profiler report of a run, or of two", "kennel report JOB --compare JOB2")
     report.add_argument("what", metavar="JOB|PATH", help="a job, its folder, output.tar.gz, or an s3:// URI")
     report.add_argument("--compare", metavar="JOB|PATH", help="another run, side by side")
@@ -260,7 +285,7 @@ def _endpoints(commands: Commands) -> None:
     predict = commands.add("predict", "ask an endpoint about photos", "kennel predict dogs photo.jpg --top-k 3")
     predict.add_argument("endpoint", help="its name")
     predict.add_argument("photos", nargs="+", type=Path, help="image files, or folders of them")
-    predict.add_argument("--top-k", type=int, default=5, metavar="N", help="classes to list (default 5)")
+    predict.add_argument("--top-k", type=_at_least_one, default=5, metavar="N", help="classes to list (default 5)")
     predict.add_argument("--heat-maps", type=Path, metavar="DIR", help="write where the network looked, as PNG files")
     predict.add_argument("--async", dest="asynchronous", action="store_true", help="the endpoint is asynchronous")
     predict.add_argument("--variant", default="", metavar="NAME", help="ask this variant")

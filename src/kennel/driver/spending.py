@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kennel.driver import training, transforming, tuning
+from kennel.driver import connection, training, transforming, tuning
 from kennel.driver.errors import DriverError
 from kennel.driver.record import Entry
 from kennel.driver.session import Session
@@ -10,9 +10,14 @@ from kennel.driver.trials import list_trials
 
 
 def refresh(session: Session) -> None:
-    """Ask AWS about recorded jobs whose duration is not known yet; what cannot be asked stays unknown."""
+    """Ask about recorded jobs whose duration is not known yet; what cannot be asked stays unknown.
+
+    The local SageMaker is not started for it: its jobs cost nothing.
+    """
+    if session.is_local and connection.find(session.home) is None:
+        return
     for entry in session.record.alive():
-        if entry.on == session.project.on and not session.is_local and "billable_s" not in entry.details:
+        if entry.on == session.project.on and "billable_s" not in entry.details:
             try:
                 _ask(session, entry)
             except DriverError as error:

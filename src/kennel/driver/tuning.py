@@ -20,6 +20,7 @@ from kennel.driver.tuning_requests import Completion, Objective, Tuning, check, 
 KIND = "tuning-job"
 TERMINAL = ("Completed", "Failed", "Stopped", "DeleteFailed")
 STOP_ON = "stop_on"  # the hyperparameter with the debugger rules that end a training
+_DESCRIBE = "DescribeHyperParameterTuningJob"
 _POLL_LOCAL_S, _POLL_AWS_S = 1.0, 15.0
 
 
@@ -162,7 +163,20 @@ def describe(session: Session, name: str) -> TuningState:
     Raises:
         DriverError: there is none of this name.
     """
-    answer = session.send("DescribeHyperParameterTuningJob", requests.by_name(KIND, name))
+    return _state(session.known(_DESCRIBE, requests.by_name(KIND, name), "tuning job", "kennel tune jobs"))
+
+
+def find(session: Session, name: str) -> TuningState | None:
+    """How a tuning job is; None when there is none of this name.
+
+    Raises:
+        DriverError: it may not be described.
+    """
+    answer = session.find(_DESCRIBE, requests.by_name(KIND, name))
+    return None if answer is None else _state(answer)
+
+
+def _state(answer: Mapping[str, Any]) -> TuningState:
     config = answer["HyperParameterTuningJobConfig"]
     objective = config.get("HyperParameterTuningJobObjective") or {}
     best = answer.get("BestTrainingJob") or {}

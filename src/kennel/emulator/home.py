@@ -42,7 +42,7 @@ class Home:
 
     @property
     def server_file(self) -> Path:
-        """Who serves this home now: pid, port, url, region. There only while somebody listens."""
+        """Who serves this home now: pid, port, url, region, runner. There only while somebody listens."""
         return self.path / "emulator.json"
 
     @property

@@ -21,8 +21,9 @@ from kennel.emulator.job_metrics import JobMetrics
 from kennel.emulator.job_runs import JobRuns, first_failure, last_line
 from kennel.emulator.job_status import KIND, Document, JobFailure, life
 from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
-from kennel.emulator.runners.base import FEEDER_LABEL, HOST_LABEL, JOB_LABEL, Mount, Runner, RunnerError, Running
+from kennel.emulator.runners.base import FEEDER_LABEL, HOST_LABEL, JOB_LABEL, Runner, RunnerError, Running
 from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.standbys import Standbys
 from kennel.emulator.storage import StorageError
 from kennel.emulator.store import MissingError, Store
 from kennel.emulator.sync import FolderSync
@@ -47,6 +48,7 @@ class Tools:
     home: Home
     runner: Runner
     feeders: ProcessRunner
+    standbys: Standbys
     region: str
     stop_grace_s: float
 
@@ -108,7 +110,7 @@ class TrainingJob:
 
     def _prepare(self, document: Document) -> None:
         self._clear()
-        warm_pool.claim(self._tools.store, self.name)
+        pool = warm_pool.claim(self._tools.store, self.name)
         self._change(lambda d: job_status.move(d, "Starting", time.time()) if not self._is_stopping(d) else None)
         document = self._change(lambda d: self._enter(d, "Downloading", resume=True))
         hosts = job_hosts(document, self._folder, self._tools.region)
@@ -117,9 +119,12 @@ class TrainingJob:
             raise JobFailure(f"ClientError: {refusal}")
         if any(host.folder.is_dir() for host in hosts):  # of an attempt that was cut short
             self._hand_over(document, hosts)  # otherwise what it left could not be removed
+        standby = self._tools.standbys.take(pool, hosts[0]) if pool else None
+        if pool and warm_pool.SHARED not in document:
+            self._tools.standbys.end(pool)  # it has been reused; who did not fit waits for nobody
         try:
-            mounts = [host.prepare(self._tools.runner, self._is_stopped) for host in hosts]
             for host in hosts:
+                host.prepare(self._tools.runner, self._is_stopped, anew=standby is None)
                 sync = host.checkpoint_sync(self._warn)
                 if sync and not self._is_stopped():
                     sync.restore()
@@ -128,21 +133,24 @@ class TrainingJob:
         if self._is_stopped():
             self._change(lambda d: life(d).update(phase="uploading", handles={}, streams={}, outcome={}))
             return
-        self._launch(hosts, mounts)
+        self._launch(hosts, standby)
 
-    def _launch(self, hosts: list[JobHost], mounts: list[list[Mount]]) -> None:
+    def _launch(self, hosts: list[JobHost], standby: str | None) -> None:
         now = time.time()
         streams = {host.host.name: f"{self.name}/{host.host.name}-{int(now)}" for host in hosts}
         self._change(lambda d: self._begin_launch(d, streams, now))
         try:
-            for host, mounted in zip(hosts, mounts, strict=True):
+            for host in hosts:
                 feeder = host.feeder()
                 if feeder:
                     self._tools.feeders.start(feeder)
                 log_file = self._tools.home.logs.file(TRAINING_LOGS, streams[host.host.name])
                 log_file.parent.mkdir(parents=True, exist_ok=True)
                 log_file.touch()
-                self._tools.runner.start(host.launch(mounted, log_file))
+                if standby:
+                    self._tools.runner.begin(standby, host.launch(log_file))
+                else:
+                    self._tools.runner.start(host.launch(log_file))
         except RunnerError as error:
             raise JobFailure(f"ClientError: {error}") from error
 
@@ -186,6 +194,8 @@ class TrainingJob:
         running = [sync for sync in syncs if sync]
         for sync in running:
             sync.start()
+        shared = document.get(warm_pool.SHARED) or {"name": "", "seconds": 0}
+        self._keep_warm(document, shared["name"], shared["seconds"])
         self._metrics.watch(document)
         try:
             outcome = self._wait(document)
@@ -317,6 +327,7 @@ class TrainingJob:
         failed, stop = outcome.get("failed"), outcome.get("stop")
         document = self._change(lambda d: self._enter(d, "Uploading"))
         hosts = job_hosts(document, self._folder, self._tools.region)
+        self._keep_warm(document, self.name, warm_pool.keep_alive_s(document))  # before the job is seen to have ended
         reason = self._reason(document, hosts, failed) if failed else None
         prepared = [host.paths for host in hosts if host.paths.base.is_dir()]
         try:
@@ -334,6 +345,17 @@ class TrainingJob:
         self._change(note)
         self._clean()
 
+    def _keep_warm(self, document: Document, pool: str, seconds: float) -> None:
+        """Have somebody wait for the next job; a job that was never started leaves nothing behind."""
+        known = life(document)
+        if not seconds or not known.get("handles") or known.get("kept"):
+            return
+        [first, *_] = job_hosts(document, self._folder, self._tools.region)
+        problem = self._tools.standbys.keep(pool, first, seconds)
+        if problem:
+            self._warn(problem)
+        self._change(lambda d: life(d).update(kept=True))
+
     def _end(self, document: Document, failed: object, stop: str | None, reason: str | None) -> None:
         now = time.time()
         warm_pool.release(document, now)
@@ -350,7 +372,15 @@ class TrainingJob:
         return outputs.failure_reason(host.paths, failed["code"], failed["reason"], last_line(logs[-1]) if logs else "")
 
     def _fail(self, reason: str) -> None:
-        self._change(lambda d: job_status.end(d, "Failed", "Failed", time.time(), reason))
+        def end(document: Document) -> None:
+            now = time.time()
+            if reason.startswith("ClientError"):
+                warm_pool.release(document, now)
+            else:
+                warm_pool.lose(document)
+            job_status.end(document, "Failed", "Failed", now, reason)
+
+        self._change(end)
         self._clean()
 
     def _clean(self) -> None:

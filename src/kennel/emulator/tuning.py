@@ -100,7 +100,7 @@ class TuningJobs:
             running = list(self._jobs.values())
         for job, _ in running:
             job.wake()
+        self._searcher.leave()
         deadline = time.monotonic() + timeout_s
         for _, thread in running:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._searcher.close()

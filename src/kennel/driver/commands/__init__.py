@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kennel.driver.commands import jobs, machine, money, reports, serving, tuning
+from kennel.driver.commands import insight, jobs, machine, money, reports, serving, tuning
 from kennel.driver.commands.context import Context, Result
 
 COMMANDS: dict[str, Callable[[Context], Result]] = {
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[[Context], Result]] = {
     "jobs": jobs.jobs,
     "logs": jobs.logs,
     "stop": jobs.stop,
+    "rules": insight.rules,
     "report": reports.report,
     "deploy": serving.deploy,
     "predict": serving.predict,

@@ -1,9 +1,10 @@
 """Images as plain processes, for machines without docker.
 
 An image stands for a command: Kennel's own images for this project's own entry points, others for what
-KENNEL_HOME/images.json says. A private folder stands for SageMaker's base folder; the program finds it in
-SAGEMAKER_BASE_DIR. What is mounted read-only cannot be written where the machine has namespaces; elsewhere it is a
-symbolic link, which keeps nobody from writing, as is what may be written everywhere.
+KENNEL_HOME/images.json says: {"NAME": [COMMAND]}, or {"NAME": {"command": [COMMAND], "standby": ARGUMENT}} where a
+further argument makes the program wait for its job (standbys.py). A private folder stands for SageMaker's base folder;
+the program finds it in SAGEMAKER_BASE_DIR. What is mounted read-only cannot be written where the machine has
+namespaces; elsewhere it is a symbolic link, which keeps nobody from writing, as is what may be written everywhere.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import kennel
-from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE
-from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Usage
-from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS, write
+from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths, write_private
+from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Usage, Waiting
+from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS
 from kennel.emulator.runners.namespaces import possible
 from kennel.emulator.runners.processes import descendants, memory_percent, processor_s, start_time
 
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
 _OWN_IMAGES = {"kennel-train": "kennel.classifier", "kennel-serve": "serving"}
+_TRAINER = _OWN_IMAGES["kennel-train"]
+_MEETINGS = 200  # whose ports are not given to others before somebody listens there
 _NOT_INHERITED = ("AWS_", "KENNEL_", "SAGEMAKER_", "SM_")  # the emulator's own, and what only the platform may say
 _PORT_VARIABLES = ("SAGEMAKER_BIND_TO_PORT",)
 _MEETING_VARIABLE = "MASTER_PORT"  # torchrun's name for the port on which the hosts of a job meet
@@ -60,8 +63,7 @@ class ProcessRunner:
         folder.mkdir(parents=True)
         port = _free_port() if launch.port else None
         try:
-            write(folder / LAUNCH, self._record(launch, folder, port))
-            (folder / LAUNCH).chmod(0o600)  # the environment may hold secrets
+            write_private(folder / LAUNCH, self._record(launch, folder, port))
             _run_child(folder, launch.image)
         except (RunnerError, OSError, ValueError) as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -91,6 +93,8 @@ class ProcessRunner:
         with self._lock:
             if is_first or network not in self._meetings:
                 self._meetings.pop(network, None)
+                for oldest in list(self._meetings)[: -_MEETINGS or None]:  # of jobs that have ended long ago
+                    del self._meetings[oldest]
                 self._meetings[network] = _free_meeting_port(network, set(self._meetings.values()))
             return self._meetings[network]
 
@@ -100,26 +104,30 @@ class ProcessRunner:
         Raises:
             RunnerError: nobody has said it.
         """
-        known = self._images()
-        names = [image, _without_tag(image), _without_tag(image).rpartition("/")[2]]
-        for name in names:
-            if name in known:
-                return known[name]
-        for part, module in _OWN_IMAGES.items():
-            if part in names[1]:
-                return [sys.executable, "-m", module]
+        found = self._known(image)
+        if found:
+            return found[0]
+        module = _own_module(image)
+        if module:
+            return [sys.executable, "-m", module]
+        names = _names(image)
         raise RunnerError(
             f"There is no command for the image '{image}', and without docker none can be looked up in it. Name it in "
             f'{self._images_file}, as {{"{names[2]}": ["python3", "/path/of/program.py"]}}, or use the docker runner.'
         )
 
-    def _images(self) -> dict[str, list[str]]:
+    def _known(self, image: str) -> tuple[list[str], str | None] | None:
+        """What images.json says of an image: its command, and the argument that makes it wait."""
+        known = self._images()
+        return next((known[name] for name in _names(image) if name in known), None)
+
+    def _images(self) -> dict[str, tuple[list[str], str | None]]:
         try:
             values = json.loads(self._images_file.read_text(encoding="utf-8"))
-            return {str(name): [str(part) for part in command] for name, command in values.items()}
+            return {str(name): _read_image(value) for name, value in values.items()}
         except FileNotFoundError:
             return {}
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, KeyError) as error:
             raise RunnerError(f"{self._images_file} is no JSON object of image names and commands: {error}.") from error
 
     def state(self, handle: str) -> State:
@@ -210,6 +218,37 @@ class ProcessRunner:
             if label in labels and value in (None, labels[label]):
                 found[str(folder)] = labels[label]
         return found
+
+    def waiting(self, image: str) -> Waiting | None:
+        """Kennel's own trainer can wait, and what images.json says it of."""
+        found = self._known(image)
+        argument = found[1] if found else "standby" if _own_module(image) == _TRAINER else None
+        if argument is None:
+            return None
+        return Waiting((argument,), _identity(self.command(image)), lambda mount: mount.read_only and possible())
+
+    def assign(self, handle: str, labels: Mapping[str, str]) -> None:
+        """Its launch.json has the labels."""
+        folder = Path(handle)
+        launch = _read(folder / LAUNCH)
+        if launch is None or self._parent(folder) is None:
+            raise RunnerError(f"The process of {folder.name} does not wait any more: it has ended.")
+        write_private(folder / LAUNCH, {**launch, "labels": dict(labels)})
+
+    def begin(self, handle: str, launch: Launch) -> None:
+        """Its standby file tells it the new place of its base folder."""
+        record = _read(Path(handle) / LAUNCH)
+        if record is None:
+            raise RunnerError(f"The process of {Path(handle).name} has ended.")
+        record |= {"folder": str(launch.base_dir), "log_file": str(launch.log_file)}
+        environ = {**launch.environ, BASE_DIR_VARIABLE: str(launch.base_dir)}
+        try:
+            _place_mounts(launch.base_dir, launch.mounts)  # what is mounted read-only is there; the rest is linked
+            write_private(Path(handle) / LAUNCH, record)  # before the first line, which goes to that log
+            write_private(ContainerPaths(launch.base_dir).standby_file, {"environ": environ})
+            write_private(Path(handle) / LAUNCH, {**record, "labels": dict(launch.labels)})
+        except (OSError, ValueError) as error:
+            raise RunnerError(str(error)) from error
 
     def seen_path(self, base_dir: Path, container_path: str) -> str:
         """The place below the private folder that stands for a path below SageMaker's."""
@@ -314,6 +353,31 @@ def _link(source: Path, place: Path) -> None:
     elif place.is_dir():
         place.rmdir()  # made for the mount; one that holds something is not replaced
     place.symlink_to(source)
+
+
+def _own_module(image: str) -> str | None:
+    """The module that stands for one of Kennel's own images."""
+    return next((module for part, module in _OWN_IMAGES.items() if part in _without_tag(image)), None)
+
+
+def _names(image: str) -> list[str]:
+    """What images.json may call an image."""
+    return [image, _without_tag(image), _without_tag(image).rpartition("/")[2]]
+
+
+def _read_image(value: Any) -> tuple[list[str], str | None]:
+    if isinstance(value, dict):
+        return [str(part) for part in value["command"]], value.get("standby")
+    return [str(part) for part in value], None
+
+
+def _identity(command: list[str]) -> str:
+    """Changes when somebody edits the program: who waits has read it as it was."""
+    digest = hashlib.sha256("\0".join(command).encode())
+    files = [Path(part) for part in command[1:] if part.startswith("/") and Path(part).is_file()]
+    for path in [*files, *sorted((Path(kennel.__file__).parent / "classifier").glob("*.py"))]:
+        digest.update(f"{path.name} {path.stat().st_mtime_ns}".encode())
+    return digest.hexdigest()
 
 
 def _without_tag(image: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 _DEPTH = 9  # from a job's folder to output/data/profiler/framework/pytorch/detailed_profiling/HOUR/STEP, and one more
 _TIMELINE = ("framework", "pevents")
@@ -67,22 +68,57 @@ def find(*roots: Path) -> Sources:
     )
 
 
-def opened(source: Path, scratch: Path) -> list[Path]:
-    """The folders to look into: the source, and what an output.tar.gz in it holds.
+def opened(place: str, scratch: Path) -> list[Path]:
+    """The folders to look into: the place, and what an output.tar.gz in it holds.
 
     Args:
-        source: a folder or an archive.
-        scratch: an empty folder for what is unpacked.
+        place: a folder or an archive, as a path or a file:// URI, or an s3:// prefix.
+        scratch: an empty folder for what is fetched and unpacked.
 
     Raises:
-        NothingThereError: there is no such source, or it cannot be unpacked.
+        NothingThereError: there is nothing at the place, or it cannot be unpacked.
     """
+    source = _local(place, scratch / "s3")
     if source.is_dir():
         archives = sorted(source.glob("*output.tar.gz")) + sorted(source.glob("*/output.tar.gz"))
         return [source, *(unpack(archive, scratch / str(number)) for number, archive in enumerate(archives))]
     if not source.exists():
         raise NothingThereError(f"{source} is not there.")
     return [unpack(source, scratch / "0")]
+
+
+def _local(place: str, folder: Path) -> Path:
+    if place.startswith("s3://"):
+        return _fetched(place, folder)
+    return Path(unquote(urlsplit(place).path)) if place.startswith("file://") else Path(place).expanduser()
+
+
+def _fetched(uri: str, folder: Path) -> Path:
+    """A copy of all objects below a prefix but weights.
+
+    Raises:
+        NothingThereError: there are none, or they cannot be read.
+    """
+    import boto3  # smdebug needs it, too; half a second that files need not wait for
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    folder.mkdir()
+    try:
+        s3 = boto3.client("s3")
+        for answer in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for entry in answer.get("Contents", []):
+                target = folder / (entry["Key"].removeprefix(prefix).lstrip("/") or Path(prefix).name)
+                if target.name == "model.tar.gz" or not target.resolve().is_relative_to(folder.resolve()):
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                s3.download_file(bucket, entry["Key"], str(target))
+    except (Boto3Error, BotoCoreError, ClientError) as error:
+        raise NothingThereError(f"{uri} cannot be read: {error}.") from error
+    if not any(folder.iterdir()):
+        raise NothingThereError(f"There is nothing at {uri}.")
+    return folder
 
 
 def unpack(archive: Path, folder: Path) -> Path:
