@@ -41,7 +41,7 @@ from kennel.emulator.runners.base import ENDPOINT_LABEL
 
 _LOG = logging.getLogger(__name__)
 _JOBS = 10_000
-_PAUSE_S = 10.0  # between a job's end and the next one: the time in which who waits has imported everything
+_PAUSE_S = 8.0  # between a job's end and the next one: the time in which who waits has imported everything
 _ROLE = "arn:aws:iam::000000000000:role/kennel"
 _LINE_IMAGE = "kennel-bench-line:latest"
 _PHOTO = {"Content-Type": "image/jpeg"}

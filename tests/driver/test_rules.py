@@ -55,7 +55,7 @@ def test_a_path_gives_a_table_and_json(kennel: Kennel, tensors: Path) -> None:
     assert [line.split()[:2] for line in shown.out.splitlines()[:3]] == [
         ["rule", "status"], ["DeadRelu", "IssuesFound"], ["ExplodingTensor", "NoIssuesFound"],
     ]  # fmt: skip
-    assert "DeadRelu, TRAIN step 0: 100 % of the 8 nodes" in shown.out
+    assert "  TRAIN step 0: 100 % of the 8 nodes" in shown.out
     value = kennel("rules", tensors, "--rules", "DeadRelu", "--json").json
     assert value["findings"][0]["threshold"] == 50.0
 
@@ -63,7 +63,7 @@ def test_a_path_gives_a_table_and_json(kennel: Kennel, tensors: Path) -> None:
 def test_what_is_wrong_is_one_line(kennel: Kennel, tensors: Path) -> None:
     wrong = kennel("rules", tensors, "--rules", "DeadReLU")
     assert wrong.code == 1
-    assert wrong.err == "kennel: There is no rule 'DeadReLU'. Did you mean DeadRelu?\n"
+    assert "kennel: There is no rule 'DeadReLU'. Did you mean DeadRelu?\n" in wrong.err
     absent = kennel("rules", "some/where")
     assert absent.err.startswith("kennel: some/where is not there.")
 

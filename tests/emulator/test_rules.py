@@ -162,6 +162,26 @@ def test_rules_outlive_a_kill_of_the_server(tmp_path: Path) -> None:
         assert not (home / "jobs/bees").exists()
 
 
+def test_profiler_rules_are_judged_at_the_end_and_leave_a_report(emulator: Emulator, tmp_path: Path) -> None:
+    rules = [rule("ProfilerReport-1700000000", invoke="ProfilerReport", CPUBottleneck_threshold="80"),
+             rule("MaxInitializationTime", threshold="20"), rule("NoSuchRule")]  # fmt: skip
+    request = hooked("flies", tmp_path, [], training="sound")
+    del request["DebugRuleConfigurations"]
+    request["ProfilerConfig"] = {
+        "S3OutputPath": (tmp_path / "profile").as_uri(),
+        "ProfilingIntervalInMilliseconds": 500,
+    }
+    request["ProfilerRuleConfigurations"] = rules
+    emulator.client("sagemaker").create_training_job(**request)
+    rows = judged(emulator, "flies", "ProfilerRuleEvaluationStatuses")
+    assert rows["ProfilerReport-1700000000"]["RuleEvaluationStatus"] in ("NoIssuesFound", "IssuesFound"), rows
+    assert rows["MaxInitializationTime"]["RuleEvaluationStatus"] == "NoIssuesFound"
+    assert rows["NoSuchRule"]["RuleEvaluationStatus"] == "Error"
+    report = tmp_path / "output/flies/rule-output/ProfilerReport-1700000000/profiler-output"
+    assert (report / "profiler-report.html").stat().st_size > 10_000
+    assert list((report / "profiler-report").glob("*.json"))
+
+
 def test_a_request_without_tensors_or_with_a_name_twice(emulator: Emulator, tmp_path: Path) -> None:
     client = emulator.client("sagemaker")
     request = job_request("none", tmp_path, DebugRuleConfigurations=[rule("DeadRelu")])

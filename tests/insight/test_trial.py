@@ -124,7 +124,7 @@ def test_the_program_prints_a_table_or_json_and_nothing_else(trainings: Path) ->
     lines = text.stdout.splitlines()
     assert lines[0].split() == ["rule", "status", "times", "values"]
     assert lines[1].split() == ["DeadRelu", "IssuesFound", "2", "2"]
-    assert "DeadRelu, TRAIN step 0: 100 % of the 8 nodes of 1_output_0 are dead" in text.stdout
+    assert "\nDeadRelu\n  TRAIN step 0: 100 % of the 8 nodes of 1_output_0 are dead" in text.stdout
     assert text.stderr == ""
     value = json.loads(insight("rules", trainings / "dead_relu", "--rules", "DeadRelu", "--json").stdout)
     assert (value["schema"], value["ended"], len(value["findings"])) == (1, True, 1)

@@ -99,7 +99,7 @@ def attach(
     if profiler.is_on:
         _measure(hook, profiler)
     hook.register_module(model)
-    diagnostics = Diagnostics(hook, model)
+    diagnostics = Diagnostics(hook, model, profiler)
     for loss in losses:
         hook.register_loss(loss)
     diagnostics.register_losses(losses)

@@ -15,8 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from kennel.classifier.profiling import OFF, Profiler
+
 _LOG = logging.getLogger(__name__)
 _IMAGES = 8  # of a batch, whose activations are looked at: as many as the hook's own reductions are of
+_VALUES = 256  # of a node, at least, where the batch has them: the share of active ones is to tell 1 % from none
 _SAMPLE = 256  # values of a weight tensor
 _PIXELS_APART = 4  # a mean of every 16th pixel is as good as that of all
 _TANH, _SIGMOID = (-9.4999, 9.4999), (-23.0, 16.99999)  # SaturatedActivation's defaults: gradients above 1e-7
@@ -45,9 +48,10 @@ def _activity_of(module: nn.Module) -> tuple[str, Activity] | None:
 class Diagnostics:
     """Hooks on a network and its losses that write through smdebug's hook."""
 
-    def __init__(self, hook: Any, model: nn.Module) -> None:
+    def __init__(self, hook: Any, model: nn.Module, profiler: Profiler = OFF) -> None:
         """Register on the network, after smdebug has: its hook opens the step's file."""
         self._hook = hook
+        self._do = profiler.hook(self._guarded)
         self._model_name = type(model).__name__
         self._calls: Counter[str] = Counter()  # of each module in this step
         for name, regex in COLLECTIONS.items():
@@ -73,7 +77,8 @@ class Diagnostics:
     def _write(self, name: str, value: torch.Tensor) -> None:
         self._hook._write_raw_tensor_simple(name, value.detach())
 
-    def _guarded(self, act: Callable[[], None]) -> None:
+    @staticmethod
+    def _guarded(act: Callable[[], None]) -> None:
         """A debugger must never end a training."""
         try:
             act()
@@ -91,7 +96,7 @@ class Diagnostics:
             if self._saving(more_than_losses=True):
                 self._write_samples(model)
 
-        self._guarded(act)
+        self._do(act)
 
     def _write_samples(self, model: nn.Module) -> None:
         for name, parameter in model.named_parameters():
@@ -107,13 +112,14 @@ class Diagnostics:
                     return
                 call, self._calls[name] = self._calls[name], self._calls[name] + 1
                 values = inputs[0].detach()
-                values = (values[:_IMAGES] if values.dim() > 2 else values).float()
+                a_node = max(1, values.shape[2:].numel())  # values of an image; of small maps it takes more images
+                values = values[: max(_IMAGES, _VALUES // a_node)].float()
                 nodes = tuple(axis for axis in range(values.dim()) if axis != 1)
                 side = "output" if kind == "relu" else "input"  # of which AWS's rules speak
                 self._write(f"activity/{kind}/{name}_{side}_{call}", active(values).float().mean(dim=nodes))
                 self._write(f"variance/{kind}/{name}_input_{call}", values.var(correction=0))
 
-            self._guarded(act)  # now: the module may overwrite its input
+            self._do(act)  # now: the module may overwrite its input
 
         return before
 
@@ -125,4 +131,4 @@ class Diagnostics:
             self._write("labels", labels.int())
             self._write("predictions", logits.argmax(dim=1).int())
 
-        self._guarded(act)
+        self._do(act)

@@ -150,7 +150,7 @@ def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epoc
     with part("Debugger"):
         debugger = attach_debugger(job, trainer)
     describe_run(job, precision, data)
-    with watching.beside(debugger.folder, config, job.paths.findings_file):
+    with watching.beside(debugger.folder, config, job.paths.findings_file, job.stop):
         history = trainer.fit(debugger)
         job.profiler.end_training(trainer.steps_done)
         debugger.close()

@@ -80,7 +80,7 @@ class TuningState:
     def watch(self, session: Session) -> Watch:
         """Who looks at its trials."""
         return Watch(
-            session, self.name, self.objective.metric, with_rules=bool(self.static.get(STOP_ON)),
+            session, self.name, self.objective.metric, with_rules=self.static.get(STOP_ON, "none") != "none",
             early=self.early_stopping or self.strategy == "Hyperband",
         )  # fmt: skip
 
@@ -265,23 +265,19 @@ def _without_result(state: TuningState) -> DriverError:
     )
 
 
-def listing(session: Session, *, limit: int = 20, contains: str = "") -> list[dict[str, Any]]:
-    """The newest tuning jobs: name, status, created, counters.
+def listing(session: Session, *, limit: int = 20, contains: str = "", status: str = "") -> list[dict[str, Any]]:
+    """The newest tuning jobs, of any status or of one: name, status, created, counters.
 
     Raises:
         DriverError: they may not be listed.
     """
-    request: dict[str, Any] = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": min(limit, 100)}
-    if contains:
-        request["NameContains"] = contains
-    found: list[dict[str, Any]] = []
-    while len(found) < limit:
-        answer = session.send("ListHyperParameterTuningJobs", request)
-        found += answer["HyperParameterTuningJobSummaries"]
-        if "NextToken" not in answer:
-            break
-        request["NextToken"] = answer["NextToken"]
-    return found[:limit]
+    return session.newest(
+        "ListHyperParameterTuningJobs",
+        "HyperParameterTuningJobSummaries",
+        limit=limit,
+        contains=contains,
+        status=status,
+    )
 
 
 def stop(session: Session, name: str) -> None:

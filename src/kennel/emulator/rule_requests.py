@@ -122,16 +122,9 @@ class RuleRequest:
         program = (sys.executable, "-m", "kennel.insight")
         given = ("--parameters", str(folder / "parameters.json"))
         if self.kind == PROFILER:
-            return (
-                *program,
-                "report",
-                source,
-                "--rule",
-                self.rule,
-                *given,
-                "--output",
-                str(folder / "output/profiler-output"),
-            )
+            output = ("--output", str(folder / "output/profiler-output"))
+            paper = () if self.rule == "ProfilerReport" else ("--no-pdf",)
+            return (*program, "report", source, "--rule", self.rule, *given, *output, *paper)
         custom = self.parameters.get("source_s3_uri")
         return (
             *program, "rules", source, "--rules", self.rule, *(("--custom", custom) if custom else ()), *given,

@@ -48,8 +48,11 @@ class Rules:
 
     def start(self, name: str) -> None:
         """Look after the rules of a job, if it has any. Returns at once; may be repeated."""
-        document = self._store.get(KIND, name)
-        if not unfinished(document):
+        try:
+            if not unfinished(self._store.get(KIND, name)):
+                return
+            self._store.update(KIND, name, lambda document: begin(document, self._region))
+        except MissingError:  # it was deleted meanwhile
             return
         with self._lock:
             if self._leaving.is_set() or name in self._threads:
@@ -70,7 +73,6 @@ class Rules:
                 self._threads.pop(name, None)
 
     def _look_after(self, name: str) -> None:
-        self._store.update(KIND, name, lambda document: begin(document, self._region))
         while not self._leaving.is_set():
             document = self._store.get(KIND, name)
             open_rules = unfinished(document)

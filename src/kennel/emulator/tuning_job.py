@@ -29,6 +29,7 @@ from kennel.emulator.tuning_request import job_limit, resource_of
 from kennel.emulator.tuning_searcher import Searcher, SearchError
 from kennel.emulator.tuning_status import KIND, TRIALS, is_open, value_of
 from kennel.emulator.tuning_trials import definitions_of, objective_of, space_of, training_request, trial_name
+from kennel.emulator.warm_pool import SHARED
 
 _STATUS = "HyperParameterTuningJobStatus"
 _WARM_S = 60  # that a container or process waits for the next trial
@@ -193,7 +194,7 @@ class TuningJob:
             "TuningJobArn": document["HyperParameterTuningJobArn"],
             TAGS: document.get(TAGS, {}),
             WARNINGS: [],
-            "_warm_pool": {"name": f"{self.name}.{trial['_definition']}", "seconds": _WARM_S},
+            SHARED: {"name": f"{self.name}.{trial['_definition']}", "seconds": _WARM_S},
         }
         job |= tuning_shared.given_to_trials(self._tools.home, self.name)
         with contextlib.suppress(ExistsError):

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from kennel.driver import tables
 from kennel.driver.commands.context import Context, Result
 from kennel.driver.errors import DriverError
+from kennel.driver.profiles import run_insight
 from kennel.driver.session import Session
 from kennel.driver.uris import is_uri
 
@@ -22,8 +18,10 @@ def rules(context: Context) -> Result:
     options = ["--rules", arguments.rules] if arguments.rules else []
     if arguments.custom:
         options += ["--custom", str(arguments.custom)]
-    source = places(context.session, arguments.what)
-    return _shown(insight(["rules", source, *options, "--json"]))
+    if arguments.json:
+        options.append("--json")
+    printed = run_insight(["rules", places(context.session, arguments.what), *options], context.session)
+    return Result("", json.loads(printed)) if arguments.json else Result(printed.rstrip(), None)
 
 
 def places(session: Session, what: str) -> str:
@@ -49,27 +47,3 @@ def places(session: Session, what: str) -> str:
             f"Its log has its findings: kennel logs {what}",
         )
     return f"{output}/output.tar.gz" if is_packed else f"{output}/data"
-
-
-def insight(words: Sequence[str]) -> Any:
-    """Run `kennel.insight` and return the JSON that it prints.
-
-    Raises:
-        DriverError: what it says it cannot do.
-    """
-    command = [sys.executable, "-m", "kennel.insight", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        known, separator, said = last.partition("error: ")
-        raise DriverError(said if separator and not known else f"kennel.insight ended with {done.returncode}: {last}")
-    return json.loads(done.stdout)
-
-
-def _shown(result: Any) -> Result:
-    rows = [(row["rule"], row["status"], row["triggered"], row["datapoints"], row["detail"]) for row in result["rules"]]
-    parts = [tables.columns(rows, ("rule", "status", "times", "values", ""))]
-    for one in result["findings"]:
-        parts.append(f"{one['rule']}, {one['mode']} step {one['step']}: {one['sentence']}\n  {one['advice']}")
-    parts += [f"note: {note}" for note in result["notes"]]
-    return Result("\n\n".join(parts), result)

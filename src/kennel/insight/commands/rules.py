@@ -87,7 +87,7 @@ def _parameters(file: Path) -> Mapping[str, str]:
 
 def _appears(file: Path, wait_s: float) -> bool:
     deadline = time.monotonic() + wait_s
-    while not file.exists():
+    while not file.exists() and file.parent.is_dir():  # who takes the folder away wants an end, too
         if time.monotonic() >= deadline:
             return False
         time.sleep(_TOLD_AT_LEAST_EVERY_S)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import select
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from kennel.insight.following import follow
 from kennel.insight.sources import opened
 from kennel.insight.tables import line_of
 
+_TOLD = 3  # findings of a rule in the log; the file has more
 _NICENESS = 19  # the training has the cores; this takes what is left
 EXAMPLE = "python -m kennel.insight watch job/output/data/tensors --output job/output/data/findings.json < some-pipe"
 
@@ -41,10 +44,15 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
     os.nice(_NICENESS)
     choices, stop_on = choose(arguments.rules, arguments.stop_on)
     stopped: list[str] = []
+    told: Counter[str] = Counter()
 
     def tell(finding: Finding) -> None:
-        say(line_of(finding))
-        if finding.rule in stop_on and arguments.stop_pid and not stopped:
+        told[finding.rule] += 1
+        if told[finding.rule] <= _TOLD:
+            say(line_of(finding))
+        elif told[finding.rule] == _TOLD + 1:
+            say(f"More findings of {finding.rule} are in {arguments.output.name}.")
+        if finding.rule in stop_on and arguments.stop_pid and not stopped and not evaluation.ended:
             stopped.append(finding.rule)
             say(f"Action StopTraining: {finding.rule} is in stop_on.")
             os.kill(arguments.stop_pid, signal.SIGUSR1)
@@ -63,8 +71,13 @@ def choose(rules: str, stop_on: str) -> tuple[list[Choice], set[str]]:
     """
     chosen = {choice.rule: choice for choice in parse(rules)}
     stopping = {choice.rule: choice for choice in parse(stop_on)}
-    return list({**stopping, **chosen}.values()), set(stopping)
+    own = {name: choice for name, choice in stopping.items() if choice.parameters or name not in chosen}
+    return list({**chosen, **own}.values()), set(stopping)
 
 
 def _input_ends(wait_s: float) -> bool:
-    return bool(select.select([sys.stdin], [], [], wait_s)[0])  # nothing is ever written: readable means ended
+    ended = bool(select.select([sys.stdin], [], [], wait_s)[0])  # nothing is ever written: readable means ended
+    if ended:
+        with contextlib.suppress(PermissionError):  # only root may; the trainer waits now, and its cores are free
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
+    return ended

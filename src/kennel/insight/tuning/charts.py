@@ -74,42 +74,56 @@ def parallel(study: Study) -> Spec:
             if text is not None:
                 rows.append({**_row(study, trial), "axis": at, "place": axis.place(text), "rank": share, "order": rank})
     pick = alt.selection_point(fields=["trial"], on="pointerover", clear="pointerout", empty=False, name="pick")
-    x = alt.X("axis:Q", axis=None, scale=alt.Scale(domain=[-0.1, len(axes) - 1 + 0.32], nice=False))
-    y = alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.06, 1.14], nice=False))
     color = alt.Color(
-        "rank:Q", scale=alt.Scale(range=_WORST_TO_BEST, domain=[0, 0.5, 1]),
+        "rank:Q", scale=alt.Scale(range=_WORST_TO_BEST, domain=[0, 0.5, 1], interpolate="rgb"),
         legend=alt.Legend(
             title="rank of the trial", values=[0, 1], labelExpr="datum.value == 1 ? 'best' : 'worst'",
             gradientLength=120, gradientThickness=8, orient="top", titleOrient="left",
         ),
     )  # fmt: skip
     lines = alt.Chart(_data(rows)).mark_line(interpolate="monotone").encode(
-        x=x, y=y, color=color, detail="order:O", tooltip=_tooltips(study),
+        x=_x(axes), y=_y("place"), color=color, detail="order:O", tooltip=_tooltips(study),
         opacity=alt.condition(pick, alt.value(1), alt.value(0.65)),
         strokeWidth=alt.condition(pick, alt.value(4), alt.value(1.8)),
     ).add_params(pick)  # fmt: skip
-    chart = _axes(axes) + lines
+    below, above = _axes(axes)
+    chart = below + lines + above
     return _finish(
         chart, height=340, describe="Parallel coordinates of all trials, coloured from the worst to the best"
     )
 
 
-def _axes(axes: list[Parameter]) -> Any:
+def _x(axes: list[Parameter]) -> alt.X:
+    return alt.X("axis:Q", axis=None, scale=alt.Scale(domain=[-0.08, len(axes) - 1 + 0.45], nice=False, zero=False))
+
+
+def _y(field: str) -> alt.Y:
+    return alt.Y(f"{field}:Q", axis=None, scale=alt.Scale(domain=[-0.06, 1.14], nice=False))
+
+
+def _axes(axes: list[Parameter]) -> tuple[Any, Any]:
+    """What lies below the lines, and what above them; each label has a rim of the page's colour."""
     rules = [{"axis": at, "from": 0.0, "to": 1.0, "name": one.name} for at, one in enumerate(axes)]
     ticks = [
         {"axis": at, "place": place, "label": label} for at, one in enumerate(axes) for place, label in one.ticks()
     ]
-    base = alt.Chart(_data(rules))
-    rule = base.mark_rule(opacity=0.45).encode(x="axis:Q", y="from:Q", y2="to:Q")
-    title = base.mark_text(baseline="bottom", align="left", dx=-4, dy=-8, fontWeight=600).encode(
-        x="axis:Q", y="to:Q", text="name:N"
+    base = alt.Chart(_data(rules)).encode(x=_x(axes))
+    rule = base.mark_rule(opacity=0.45).encode(y=_y("from"), y2="to:Q")
+    bold: dict[str, Any] = {"baseline": "bottom", "dy": -8, "fontWeight": 600}
+    title = _titles(rules[:-1], axes, align="left", dx=-4, **bold) + _titles(
+        rules[-1:], axes, align="right", dx=60, **bold
     )
-    marks = alt.Chart(_data(ticks))
-    label = marks.mark_text(align="left", dx=7, opacity=0.85, fontSize=11).encode(
-        x="axis:Q", y="place:Q", text="label:N"
-    )
-    dash = marks.mark_tick(orient="horizontal", size=7, opacity=0.5, thickness=1).encode(x="axis:Q", y="place:Q")
-    return rule + dash + title + label
+    marks = alt.Chart(_data(ticks)).encode(x=_x(axes), y=_y("place"))
+    label = marks.mark_text(align="left", dx=7, opacity=0.85, fontSize=11).encode(text="label:N")
+    dash = marks.mark_point(shape="stroke", size=40, opacity=0.5)
+    rim = marks.mark_text(
+        align="left", dx=7, fontSize=11, stroke="var(--paper)", strokeWidth=4, strokeJoin="round"
+    ).encode(text="label:N")  # fmt: skip
+    return rule + dash, rim + title + label
+
+
+def _titles(rules: list[dict[str, Any]], axes: list[Parameter], **style: Any) -> Any:
+    return alt.Chart(_data(rules)).mark_text(**style).encode(x=_x(axes), y=_y("to"), text="name:N")
 
 
 def over_time(study: Study) -> Spec:
@@ -147,7 +161,7 @@ def importances(shares: Mapping[str, float]) -> Spec:
     rows = [{"name": name, "share": 100 * share} for name, share in shares.items()]
     base = alt.Chart(_data(rows)).encode(
         x=alt.X("share:Q", title="% of the importance", scale=alt.Scale(domain=[0, 100])),
-        y=alt.Y("name:N", sort="-x", title=None),
+        y=alt.Y("name:N", sort=sorted(shares, key=lambda name: -shares[name]), title=None),
     )
     bars = base.mark_bar(color=theme.BLUE, height=18).encode(tooltip=["name:N", alt.Tooltip("share:Q", format=".1f")])
     label = base.mark_text(align="left", dx=6).encode(text=alt.Text("share:Q", format=".0f"))
@@ -169,9 +183,7 @@ def slice_of(study: Study, parameter: Parameter) -> Spec:
         offset["xOffset"] = alt.XOffset("jitter:Q", scale=alt.Scale(domain=[-1, 1]))
     else:
         kind = "log" if parameter.is_log else "linear"
-        axis = alt.Axis(
-            format="~g", values=[float(label) for _, label in parameter.ticks()] if parameter.is_log else alt.Undefined
-        )
+        axis = alt.Axis(format="d" if parameter.kind == "integer" else "~g", values=_labels(parameter))
         scale = alt.Scale(type=kind, domain=[parameter.low, parameter.high], nice=False)  # type: ignore[arg-type]
         x = alt.X("x:Q", title=parameter.name, scale=scale, axis=axis)
     chart = alt.Chart(_data(rows)).mark_point(size=60, opacity=0.9).encode(
@@ -179,6 +191,13 @@ def slice_of(study: Study, parameter: Parameter) -> Spec:
         tooltip=_tooltips(study), **offset,
     )  # fmt: skip
     return _finish(chart, height=200, describe=f"{study.metric} over {parameter.name}")
+
+
+def _labels(parameter: Parameter) -> Any:
+    """The powers of ten of a logarithmic axis, the whole numbers of one of integers; else what Vega finds best."""
+    if parameter.is_log or parameter.kind == "integer":
+        return [float(label) for _, label in parameter.ticks()]
+    return alt.Undefined
 
 
 def _position(parameter: Parameter, trial: Trial) -> str | float:

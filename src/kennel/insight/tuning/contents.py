@@ -54,7 +54,8 @@ def _summary(study: Study) -> Section:
     if best:
         rows = tuple((one.name, _shown(best, one.name)) for one in study.parameters)
         blocks.append(Table(("tuned", f"trial {best.number}"), rows, half=True))
-        static = tuple((name, text) for name, text in study.static.items())
+        tuned = {one.name for one in study.parameters}
+        static = tuple((name, text) for name, text in study.static.items() if name not in tuned)
         if static:
             blocks.append(Table(("the same in all trials", ""), static, half=True))
     return Section("summary", "The best trial", tuple(blocks))

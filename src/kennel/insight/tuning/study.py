@@ -47,7 +47,7 @@ class Parameter:
         if self.kind == "categorical":
             return [(self.place(value), value) for value in self.values]
         numbers = _powers(self.low, self.high) if self.is_log else _steps(self.low, self.high, self.kind == "integer")
-        return [(self._share(number), f"{number:.6g}") for number in numbers]
+        return [(self._share(number), f"{number:.4g}") for number in numbers]
 
 
 def _powers(low: float, high: float) -> list[float]:
