@@ -26,7 +26,7 @@ from kennel.emulator.runners.base import ENDPOINT_LABEL, Runner
 from kennel.emulator.store import Store
 
 FIRST_LINE = "first line"
-_LIMIT_S = 120.0
+_LIMIT_S = 600.0
 LINE_PROGRAM = f"print({FIRST_LINE!r}, flush=True)"
 ECHO_PROGRAM = """
 import http.server, os
