@@ -7,6 +7,7 @@ that is started here. `--only study`, `hyperband`, `api` or `overhead` runs a pa
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from bench.tuning_server import Server, tune
 from bench.tuning_study import search, search_by_epoch
 from kennel.emulator.tuning_problem import GP, TPE, choose_engine
 
-_TRIALS = {BRANIN.name: 30, HARTMANN6.name: 50}
+_TRIALS = {TPE: {BRANIN.name: 40, HARTMANN6.name: 40}, GP: {BRANIN.name: 25, HARTMANN6.name: 30}}
 _EXAMPLE = """\
 example:
   .venv/bin/python -m bench.tuning --only study --seeds 20
@@ -34,15 +35,14 @@ def study(seeds: int, engines: Sequence[str]) -> None:
     """Bayesian and Random at equal trials, the same seeds, and how likely the difference is by chance."""
     print(f"| function | trials | search | median of {seeds} best | quartiles | Wilcoxon p | Mann-Whitney p |")
     print("|---|---|---|---|---|---|---|")
-    for function in (BRANIN, HARTMANN6):
-        trials = _TRIALS[function.name]
+    for engine, function in itertools.product(engines, (BRANIN, HARTMANN6)):
+        trials = _TRIALS[engine][function.name]
         random = [search(function, "Random", seed, trials).best for seed in range(seeds)]
         _row(function, trials, "Random", random)
-        for engine in engines:
-            found = [search(function, "Bayesian", seed, trials, engine).best for seed in range(seeds)]
-            paired = stats.wilcoxon(found, random, alternative="less").pvalue
-            ranked = stats.mannwhitneyu(found, random, alternative="less").pvalue
-            _row(function, trials, f"Bayesian ({engine})", found, f"{paired:.1e} | {ranked:.1e}")
+        found = [search(function, "Bayesian", seed, trials, engine).best for seed in range(seeds)]
+        paired = stats.wilcoxon(found, random, alternative="less").pvalue
+        ranked = stats.mannwhitneyu(found, random, alternative="less").pvalue
+        _row(function, trials, f"Bayesian ({engine})", found, f"{paired:.1e} | {ranked:.1e}")
 
 
 def _row(function: Function, trials: int, name: str, found: list[float], chance: str = "|") -> None:

@@ -89,11 +89,11 @@ class Front:
         options = read_options(query, headers.get("x-amzn-sagemaker-custom-attributes"))
         limits = self.service.settings
         received = str(time.monotonic_ns())
-        with self.service.admission.admit():
+        with self.service.admission.admit(), self.service.models.hold(name) as model:
             body = await _read_body(request, limits.max_body_bytes, limits.body_timeout_s)
             passed = {**{one: headers[one] for one in _PASSED if one in headers}, RECEIVED_HEADER.lower(): received}
             call = Call(body, passed, query, light=kind in media.ONE_IMAGE and not options.explain)
-            answer = self.service.answer(name, call)
+            answer = self.service.answer(model, call)
             reply = await _reply(asyncio.ensure_future(answer), request)
         if reply.status != 200:
             _exchange(request).error = json.loads(reply.body)["code"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Models:
         self._backend, self._root, self._max_models = backend, root, max_models
         self._free_bytes = free_bytes
         self._models: dict[str, Model] = {}
+        self._leaving: set[str] = set()  # names that are not free yet
         self._changing = asyncio.Lock()  # one model comes or goes at a time: two would count the same free memory
 
     def __len__(self) -> int:
@@ -78,6 +79,10 @@ class Models:
         """
         if name in self._models:
             raise RequestError(409, "model_loaded", f"There is a model '{name}' already. DELETE /models/{name} first.")
+        if name in self._leaving:
+            raise RequestError(
+                409, "model_leaving", f"Model '{name}' still answers. Wait for the answer of its DELETE."
+            )
         model = self._models[name] = Model(name, folder)
         model.unused.set()
         try:
@@ -110,34 +115,45 @@ class Models:
             RequestError: 404, there is none of this name.
         """
         model = self._find(name)
+        self._leaving.add(name)
         del self._models[name]
-        await model.unused.wait()
-        async with self._changing:
-            if model.in_memory:
-                model.in_memory = False
-                await self._backend.unload(name)
+        try:
+            await model.unused.wait()
+            async with self._changing:
+                if model.in_memory:
+                    model.in_memory = False
+                    await self._backend.unload(name)
+        finally:
+            self._leaving.discard(name)
 
-    @contextlib.asynccontextmanager
-    async def use(self, name: str) -> AsyncIterator[None]:
-        """Keep a model in memory for the time of a request, bringing it back first if it had left.
+    @contextlib.contextmanager
+    def hold(self, name: str) -> Iterator[Model]:
+        """Count a request on a model, from before its body is read: unloading waits for it, and room is not made of it.
 
         Raises:
-            RequestError: 404, there is none of this name; 503, no memory to bring it back now; 500, its files have
-                changed and cannot be served any more.
+            RequestError: 404, there is none of this name.
         """
         model = self._find(name)
         model.users += 1
         model.unused.clear()
         model.used = time.monotonic()
         try:
-            if not model.in_memory:
-                await self._bring_back(model)
-            yield
+            yield model
         finally:
             model.users -= 1
             model.used = time.monotonic()
             if not model.users:
                 model.unused.set()
+
+    async def bring_back(self, model: Model) -> None:
+        """Have a model that is held in memory, if it had left.
+
+        Raises:
+            RequestError: 503, no memory to bring it back now; 500, its files have changed and cannot be served any
+                more; 404, it could not be loaded at all.
+        """
+        if not model.in_memory:
+            await self._bring_back(model)
 
     async def _bring_back(self, model: Model) -> None:
         async with self._changing:

@@ -10,7 +10,7 @@ from serving import logs
 from serving.admission import RETRY_AFTER_S, Admission
 from serving.backend import Backend, Call, Reply
 from serving.errors import RequestError
-from serving.models import Models
+from serving.models import Model, Models
 from serving.settings import Settings
 
 ONLY = "model"  # the name of the model of a server that has one
@@ -71,14 +71,14 @@ class Service:
         self.ready = True
         logs.event("ready", **only, load_s=round(time.perf_counter() - start, 2))
 
-    async def answer(self, name: str, call: Call) -> Reply:
-        """Let a model answer.
+    async def answer(self, model: Model, call: Call) -> Reply:
+        """Let a model that is held answer.
 
         Raises:
-            RequestError: 404, there is no such model; 503, it cannot be brought into memory.
+            RequestError: 503, it cannot be brought into memory.
         """
-        async with self.models.use(name):
-            return await self.backend.answer(name, call)
+        await self.models.bring_back(model)
+        return await self.backend.answer(model.name, call)
 
     def check_ready(self) -> None:
         """Return when requests can be taken.

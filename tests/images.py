@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,17 @@ def docker(*arguments: str, check: bool = True, **options: Any) -> subprocess.Co
     done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True, **options)
     assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}{done.stderr}"
     return done
+
+
+def build_program(base_image: str, program: Path, tag: str, folder: Path, *lines: str) -> str:
+    """An image that runs a program of tests/emulator/containers; `lines` are further ones of its Dockerfile."""
+    for path in (program, program.with_name("serving_base.py")):
+        shutil.copy(path, folder / path.name)
+    head = [f"FROM {base_image}", "RUN ln -sf /usr/bin/python3.11 /usr/local/bin/python3", "COPY *.py /"]
+    entrypoint = f"ENTRYPOINT {json.dumps(['python3', f'/{program.name}'])}"
+    (folder / "Dockerfile").write_text("\n".join([*head, *lines, entrypoint]))
+    docker("build", "--quiet", "--tag", tag, str(folder))
+    return tag
 
 
 def build_and_push(tree: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

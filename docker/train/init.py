@@ -11,13 +11,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
 from kennel.classifier.contract import ContainerPaths
 
 TOOLKIT = "train"  # sagemaker-training's console script, on PATH
+STANDBY = "standby"  # the label kennel.standby of the image says so to the local SageMaker
 
 
 def write_missing_config(paths: ContainerPaths) -> None:
@@ -68,14 +69,19 @@ def program_below(toolkit: int) -> list[int]:
     return [pid for pid in children(toolkit) if command_line(pid) not in (own, b"")]
 
 
-def run(command: list[str]) -> int:
-    """Run a command as process 1 must, and return its exit status; 128 + n when signal n ended it."""
+def run(command: list[str], programs: Callable[[int], list[int]] = program_below) -> int:
+    """Run a command as process 1 must, and return its exit status; 128 + n when signal n ended it.
+
+    Args:
+        command: what is run.
+        programs: given its process, those that stop signals are for; itself when there are none.
+    """
     toolkit = subprocess.Popen(command, start_new_session=True).pid
 
     def forward(signum: int, _frame: FrameType | None) -> None:
         # To the program alone, as if it were process 1. A whole group would take the data loader's workers with it,
         # and the program would die of their death instead of saving its model.
-        for pid in program_below(toolkit) or [toolkit]:  # no program yet: nothing to save, the toolkit ends
+        for pid in programs(toolkit) or [toolkit]:  # no program yet: nothing to save, the toolkit ends
             try:
                 os.kill(pid, signum)
             except ProcessLookupError:
@@ -93,6 +99,9 @@ def run(command: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     """Start training, or say what this image can do."""
     paths = ContainerPaths.from_environ()
+    if arguments[:1] == [STANDBY]:  # the trainer itself: the toolkit would read the configuration before there is one
+        os.chdir(paths.base)
+        return run([sys.executable, "-m", "kennel.classifier", *arguments], lambda _: [])
     if arguments != ["train"]:
         given = f"'{' '.join(arguments)}'" if arguments else "nothing"
         print(

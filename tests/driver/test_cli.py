@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from kennel.driver.commands import COMMANDS
-from kennel.driver.parser import build
+from kennel.driver.parser import build, parse
 from tests.driver.conftest import Kennel
 
 ROOT = Path(__file__).parents[2]
-PARSER, PARSERS = build()
+PARSERS = build()[1]
 
 
 def test_every_command_does_something() -> None:
@@ -34,7 +34,7 @@ def test_every_example_is_a_command_line_that_is_understood(name: str) -> None:
     example = re.search(r"kennel ([^)\n]*)", str(PARSERS[name].epilog))
     assert example
     words = example[1].rstrip('"').split()
-    assert PARSER.parse_args(words).command == name
+    assert parse(words).command == name
 
 
 @pytest.mark.parametrize("name", sorted(PARSERS))
@@ -59,8 +59,12 @@ def test_the_real_command_is_installed() -> None:
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "x", "--instance-typ", "y"], "unknown argument '--instance-typ'; did you mean '--instance-type'?"),
         (["predict", "e"], "the following arguments are required: photos"),
-        (["jobs", "--limit", "x"], "invalid int value: 'x'"),
-        ([], "the following arguments are required: COMMAND"),
+        (["jobs", "--limit", "x"], "argument --limit: 'x' is no whole number of at least 1"),
+        (["jobs", "--limit", "0"], "argument --limit: '0' is no whole number of at least 1"),
+        (
+            ["train", "x", "--epochs", "3"],
+            "unknown argument '--epochs'; hyperparameters have no dashes, write epochs=V",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_status_2(kennel: Kennel, words: list[str], said: str) -> None:
@@ -68,6 +72,12 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(kennel: Kennel, words
     assert done.code == 2
     assert said in done.err
     assert done.err.count("\n") == 1
+
+
+def test_without_a_command_the_help_shows_what_there_is(kennel: Kennel) -> None:
+    done = kennel()
+    assert (done.code, done.out) == (2, "")
+    assert "train on a folder of photos" in done.err
 
 
 @pytest.mark.parametrize(

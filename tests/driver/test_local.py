@@ -181,12 +181,59 @@ def test_jobs_survive_down_and_up(local: Kennel, dataset: Path) -> None:
     assert local("clean", "--dry-run").out == "would delete\ntraining-job  job1\n"  # the first one is still recorded
 
 
-def test_names_that_are_none_are_sentences(local: Kennel) -> None:
-    for words in (["logs", "nobody"], ["stop", "nobody"], ["deploy", "nobody"]):
-        done = local(*words)
-        assert done.code == 1
-        assert done.err.splitlines()[-1].startswith(("kennel: ", "        ")), done.err
-        assert "Traceback" not in done.err
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["logs", "nobody"], "kennel: There is no training job 'nobody' on local."),
+        (["logs", "nobody", "--endpoint"], "kennel: There is no endpoint 'nobody' on local."),
+        (["logs", "nobody", "--transform"], "kennel: There is no transform job 'nobody' on local."),
+        (["stop", "nobody"], "kennel: There is no training job 'nobody' on local."),
+        (
+            ["deploy", "nobody"],
+            "kennel: There is no job 'nobody' on local, and no file or folder of that name.",
+        ),
+    ],
+)
+def test_a_name_that_is_none_is_a_sentence_and_a_hint(local: Kennel, words: list[str], said: str) -> None:
+    done = local(*words)
+    assert done.code == 1
+    assert done.out == ""
+    assert said in done.err.splitlines()
+    assert done.err.splitlines()[-1].startswith("        kennel ")
+
+
+def test_status_names_what_runs(local: Kennel, dataset: Path) -> None:
+    assert local("train", dataset, "epochs=900", "checkpoint_minutes=0.1", "--name", "long", "--no-wait").code == 0
+    assert local("train", dataset, *QUICK, "--name", "short").code == 0
+    state = local("status", "--json").json
+    assert state["jobs"] == {"long": "InProgress"}
+    assert (state["tuning_jobs"], state["transform_jobs"], state["endpoints"], state["recorded"]) == ({}, {}, {}, 2)
+    assert state["emulator"]["runner"] == "process"
+    shown = local("status").out
+    assert "\njobs             long (InProgress)\n" in shown
+    assert "\nendpoints        none\n" in shown
+    assert local("stop", "long").code == 0
+    assert local("stop", "short").err.startswith("kennel: Job short is Completed already.")
+
+
+def test_up_says_what_it_cannot_change(local: Kennel) -> None:
+    running = local("up", "--json").json
+    port = int(running["url"].rpartition(":")[2])
+    assert local("up", "--port", port, "--runner", "process", "--json").json == running
+    other = local("up", "--port", port + 1)
+    assert (other.code, f"It listens at {running['url']}, not on port {port + 1}." in other.err) == (1, True)
+    other = local("up", "--runner", "docker")
+    assert "It starts images with process, not with docker." in other.err
+    assert "kennel down ends it" in other.err
+
+
+def test_what_a_job_took_is_known_although_nobody_waited_for_it(local: Kennel, dataset: Path) -> None:
+    assert local("train", dataset, *QUICK, "--name", "job1", "--no-wait").code == 0
+    assert local("logs", "-f", "job1").code == 0
+    assert local("down").code == 0
+    assert local("up").code == 0
+    [row] = local("cost", "--json").json["resources"]
+    assert row["seconds"] >= 1
 
 
 def test_a_notebook_has_the_same_functions(local: Kennel, dataset: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_member_that_is_only_recorded_gives_a_warning_and_one_that_is_false_no
         "RoleArn": "arn",
         "EnableInterContainerTrafficEncryption": False,
         "VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]},
-        "DebugRuleConfigurations": [{"RuleConfigurationName": "a"}, {"RuleConfigurationName": "b"}],
+        "DebugRuleConfigurations": [{"InstanceType": "ml.m5.large"}, {"InstanceType": "ml.m5.xlarge"}],
         "HyperParameters": {"a": "1"},
     }
     warnings = accept("CreateTrainingJob", request)
@@ -49,8 +49,7 @@ def test_a_member_that_is_only_recorded_gives_a_warning_and_one_that_is_false_no
         "RoleArn",
         "VpcConfig.SecurityGroupIds",
         "VpcConfig.Subnets",
-        "DebugRuleConfigurations.RuleConfigurationName",
-        "DebugRuleConfigurations",
+        "DebugRuleConfigurations.InstanceType",
     ]
     assert any("EnableInterContainerTraffic" in one for one in accept("CreateTrainingJob", {
         "EnableInterContainerTrafficEncryption": True

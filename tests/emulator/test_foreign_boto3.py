@@ -16,6 +16,8 @@ from botocore.exceptions import WaiterError
 from kennel.emulator.operations import OPERATIONS
 from tests.emulator.contract.contract_harness import PROBE
 from tests.emulator.emulator_harness import PROGRAM, Emulator, job_request, running, wait_for_status
+from tests.emulator.tuning.tuning_harness import PROGRAM as TRIAL
+from tests.emulator.tuning.tuning_harness import run
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 NAMES = ("one", "two", "three")
@@ -29,10 +31,12 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     folder = tmp_path_factory.mktemp("boto3")
     (folder / "home").mkdir()
     images = {"tiny": [sys.executable, "-u", "-c", PROGRAM], "kennel-serve": [sys.executable, str(PROBE)]}
+    images["bowl"] = [sys.executable, "-u", "-c", TRIAL]
     (folder / "home/images.json").write_text(json.dumps(images))
     with running(folder / "home") as server:
         for name in NAMES:
             fill(server, name, folder)
+        run(server, "tuned", folder, jobs=3)
         yield server
 
 
@@ -70,13 +74,20 @@ def query() -> list[dict[str, Any]]:
 
 
 PARAMETERS: dict[str, dict[str, Any]] = {  # what a paginator needs beside the size of its pages
+    "ListTrainingJobsForHyperParameterTuningJob": {"HyperParameterTuningJobName": "tuned"},
     "ListTags": {"ResourceArn": arn("one")},
     "DescribeLogStreams": {"logGroupName": GROUP},
     "FilterLogEvents": {"logGroupName": GROUP},
     "GetMetricData": {"MetricDataQueries": query(), "StartTime": "2020-01-01", "EndTime": "2100-01-01"},
 }
 SIZES = {"ListTags": 50, "GetMetricData": 100}  # less than this AWS does not take
-LEAST = {"ListModels": 3, "ListEndpoints": 3, "ListEndpointConfigs": 3, "ListTags": 3, "GetMetricData": 1}
+LEAST = {
+    "ListModels": 3,
+    "ListEndpoints": 3,
+    "ListEndpointConfigs": 3,
+    "ListTags": 3,
+    "ListTrainingJobsForHyperParameterTuningJob": 3,
+}
 
 
 def pageable() -> list[tuple[str, str]]:
@@ -127,13 +138,6 @@ def train(client: Any, folder: Path) -> dict[str, str]:
     return {"TrainingJobName": "waited"}
 
 
-def end_trained(client: Any, folder: Path) -> dict[str, str]:
-    client.create_training_job(**job_request("gone", folder))
-    wait_for_status(client, "gone", "Completed")
-    client.delete_training_job(TrainingJobName="gone")
-    return {"TrainingJobName": "gone"}
-
-
 def transform(client: Any, folder: Path) -> dict[str, str]:
     (folder / "input").mkdir()
     (folder / "input/a").write_text("a")
@@ -145,7 +149,6 @@ BEGIN: dict[str, Callable[[Any, Path], dict[str, str]]] = {
     "endpoint_in_service": deploy,
     "endpoint_deleted": end_deployed,
     "training_job_completed_or_stopped": train,
-    "training_job_deleted": end_trained,
     "transform_job_completed_or_stopped": transform,
 }
 

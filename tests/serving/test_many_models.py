@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -174,11 +173,42 @@ def test_unloading_waits_for_the_last_answer(many, url, slow_body):
     asker = threading.Thread(target=ask)
     asker.start()
     server.wait_for(lambda: "kennel_places_taken 1.0" in client.get("/metrics").text, "the request")
-    time.sleep(0.3)  # its place is taken before its body is read, and the model is used from then on; it takes a second
     assert client.delete("/models/a").status_code == 200
     assert code(client.get("/models/a")) == (404, "model_not_found")
     asker.join()
     assert answers == [200]
+
+
+def test_unloading_waits_for_a_request_whose_body_is_still_coming(many, url):
+    server, client = many
+    load(client, url, "a")
+    answers, rest = [], threading.Event()
+
+    def body() -> Iterator[bytes]:
+        yield PHOTO[:100]
+        rest.wait(30)
+        yield PHOTO[100:]
+
+    def ask() -> None:
+        with server.client() as own:
+            answers.append(own.post("/models/a/invoke", content=body(), headers=JPEG).status_code)
+
+    def unload() -> None:
+        with server.client() as own:
+            answers.append(own.delete("/models/a").status_code)
+
+    asker, unloader = threading.Thread(target=ask), threading.Thread(target=unload)
+    asker.start()
+    server.wait_for(lambda: "kennel_places_taken 1.0" in client.get("/metrics").text, "the request")
+    unloader.start()
+    server.wait_for(lambda: client.get("/models/a").status_code == 404, "the unloading")
+    assert code(load(client, url, "a")) == (409, "model_leaving")
+    assert answers == []
+    rest.set()
+    asker.join()
+    unloader.join()
+    assert answers == [200, 200]
+    assert load(client, url, "a").status_code == 200
 
 
 def test_a_model_that_does_not_fit_beside_busy_ones_gets_507(front, url, models_dir, slow_body):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ def models_with(memory: Memory, folder: Path) -> Models:
     return Models(memory, folder, free_bytes=lambda: memory.free)
 
 
+@contextlib.asynccontextmanager
+async def use(models: Models, name: str) -> AsyncIterator[None]:
+    with models.hold(name) as model:
+        await models.bring_back(model)
+        yield
+
+
 def test_models_stay_until_memory_is_short_and_then_the_one_idle_for_longest_leaves(folder):
     memory = Memory(280 * MB)  # room for three
 
@@ -68,21 +76,21 @@ def test_models_stay_until_memory_is_short_and_then_the_one_idle_for_longest_lea
         models = models_with(memory, folder)
         for name in "abc":
             await models.load(name, folder)
-        async with models.use("a"):
+        async with use(models, "a"):
             pass
         await models.load("d", folder)
         assert memory.loaded == ["a", "c", "d"]
         assert (len(models), models.in_memory) == (4, 3)
-        async with models.use("c"), models.use("a"), models.use("d"):
+        async with use(models, "c"), use(models, "a"), use(models, "d"):
             with pytest.raises(RequestError) as refused:
                 await models.load("e", folder)
             assert (refused.value.status, refused.value.code) == (507, "no_memory")
             assert "loading takes 100 MB" in refused.value.sentence
             with pytest.raises(RequestError) as waiting:
-                async with models.use("b"):
+                async with use(models, "b"):
                     pass
             assert (waiting.value.status, waiting.value.headers["Retry-After"]) == (503, "1")
-        async with models.use("b"):
+        async with use(models, "b"):
             assert "b" in memory.loaded
         assert "e" not in [one["modelName"] for one in models.page(None, None)["models"]]
 
@@ -115,7 +123,7 @@ def test_a_model_that_fails_to_load_leaves_no_trace(folder):
         loading = asyncio.ensure_future(models.load("b", folder))
         await asyncio.sleep(0)
         with pytest.raises(RequestError) as unknown:
-            async with models.use("b"):
+            async with use(models, "b"):
                 pass
         assert unknown.value.status == 404
         with pytest.raises(ArtifactError):

@@ -31,6 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     argv = sys.argv[1:] if argv is None else argv
     arguments, rest = _parser().parse_known_args(argv)
+    if arguments.command == "standby":
+        from kennel.classifier.standby import wait  # torch and all the rest
+
+        if wait(arguments.seconds):
+            return main(["train"])
+        print(f"error: no job has come in {arguments.seconds:g} s", file=sys.stderr)
+        return 1
     if arguments.command == "train":
         return _train(arguments, rest, argv)
     if rest:
@@ -146,6 +153,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("model_dir", type=Path, help="the artifact's folder")
     predict.add_argument("photos", type=Path, nargs="+", help="image files")
     predict.add_argument("--top", type=int, default=5, help="classes to list (default 5)")
+    standby = commands.add_parser(
+        "standby", help="wait in the base folder for a job of the local SageMaker, and run it"
+    )
+    standby.add_argument("seconds", type=float, help="how long to wait")
     commands.add_parser("hyperparameters", help="print the table of hyperparameters as Markdown")
     return parser
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.reduction import DupFd
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,18 +29,21 @@ class ImageCache:
     Processes share it by fork, or by being started with it (multiprocessing's spawn and forkserver).
     """
 
-    def __init__(self, images: int, limit_bytes: int) -> None:
+    def __init__(self, images: int, limit_bytes: int, file: int | None = None) -> None:
         """Reserve room; memory is taken only as images come.
 
         Args:
             images: how many numbers there are.
-            limit_bytes: of pixels.
+            limit_bytes: of pixels; that of a file which is in use already stays.
+            file: a descriptor of a file that other jobs use, too; None: memory of this job.
         """
-        self._map(_shared_file(), max(1, images), max(1, limit_bytes), first=0)
+        size = os.fstat(file).st_size - _begin(max(1, images)) if file is not None else 0
+        limit = size if size > 0 else limit_bytes
+        self._map(_shared_file() if file is None else file, max(1, images), max(1, limit), first=0)
 
     def _map(self, file: int, images: int, limit_bytes: int, first: int) -> None:
         self._file, self._images, self._limit_bytes, self._first = file, images, limit_bytes, first
-        begin = 8 + images * _ENTRY.itemsize
+        begin = _begin(images)
         os.ftruncate(file, begin + limit_bytes)
         memory = mmap.mmap(file, begin + limit_bytes)
         self._used = np.frombuffer(memory, np.int64, 1)
@@ -73,16 +77,15 @@ class ImageCache:
 
     def put(self, image: int, pixels: npt.NDArray[np.uint8]) -> None:
         """Keep an image of shape (height, width, 3), uint8, if there is room."""
-        size = pixels.size
+        size, entry = pixels.size, self._index[image]
         with self._alone():
             offset = int(self._used[0])
-            if offset + size > self._limit_bytes:
+            if entry["width"] or offset + size > self._limit_bytes:  # somebody keeps it, or is about to
                 return
             self._used[0] = offset + size
+            entry["offset"], entry["width"] = offset, pixels.shape[1]
         self._pixels[offset : offset + size] = pixels.reshape(-1)
-        # The height last: it says that all the rest is there.
-        self._index[image]["offset"], self._index[image]["width"] = offset, pixels.shape[1]
-        self._index[image]["height"] = pixels.shape[0]
+        entry["height"] = pixels.shape[0]  # last: it says that all the rest is there
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -93,6 +96,11 @@ class ImageCache:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
+def _begin(images: int) -> int:
+    """Bytes in front of the pixels."""
+    return 8 + images * _ENTRY.itemsize
+
+
 def _shared_file() -> int:
     # Not /dev/shm, which torch's shared tensors use and which holds 64 MB in a container.
     if hasattr(os, "memfd_create"):
@@ -101,16 +109,23 @@ def _shared_file() -> int:
         return os.dup(file.fileno())
 
 
-def cache_for(images: int, choice: str, processes: int) -> ImageCache | None:
+def cache_for(images: int, choice: str, processes: int, shared: tuple[Path, int] | None = None) -> ImageCache | None:
     """The cache by the hyperparameter `image_cache`, or None.
 
     Args:
         images: how many there are.
         choice: "auto" or "off".
         processes: training processes of this host, which share the memory but not the images.
+        shared: a file that other jobs with the same images use, too, and how many bytes it may take.
     """
     if choice == "off":
         return None
     limit_bytes = int(available_bytes() * _MEMORY_SHARE / processes)
+    if shared is not None and (shared[1] > 0 or shared[0].exists()):
+        place, room_bytes = shared
+        file = os.open(place, os.O_RDWR | os.O_CREAT, 0o600)
+        cache = ImageCache(images, min(limit_bytes, room_bytes), file)
+        _LOG.info("Decoded images: shared with the other trials, %.3g GB so far", cache.used_bytes / 1e9)
+        return cache
     _LOG.info("Decoded images: kept in memory as they come, up to %.3g GB", limit_bytes / 1e9)
     return ImageCache(images, limit_bytes)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from kennel.classifier.cache import ImageCache, cache_for
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.contract import ContainerPaths, write_json
 from kennel.classifier.errors import ConfigError, DataError
-from kennel.classifier.folder import ImageFolder, describe_bad, scan, split
+from kennel.classifier.folder import ImageFolder, check_all, describe_bad, scan, split
 from kennel.classifier.inputs import find_inputs
 from kennel.classifier.job import Job
 from kennel.classifier.layout import TEST, TRAIN, VALIDATION
@@ -27,6 +29,7 @@ from kennel.classifier.loader import (
     training_loader,
 )
 from kennel.classifier.loop import Data
+from kennel.classifier.shared import SharedFolder, boot_id, checked_once
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,14 +59,15 @@ def load_channels(config: TrainConfig, paths: ContainerPaths) -> Channels:
             f"No channel 'train' in {paths.channels_dir} (channels there: {', '.join(there) or 'none'}). Add one with "
             "a folder of images for each class."
         )
-    sharded = _is_sharded(paths)
+    sharded, shared = _is_sharded(paths), SharedFolder.of(paths)
 
     def load(name: str, classes: tuple[str, ...] | None) -> ImageFolder | None:
         channel = inputs.channels.get(name)
         if channel is None:
             return None
         cores = available_cores()  # nothing else runs yet
-        folder = scan(channel, classes=classes, bad_images=config.bad_images, workers=cores)
+        check = checked_once(shared, partial(check_all, workers=cores)) if shared else None
+        folder = scan(channel, classes=classes, bad_images=config.bad_images, workers=cores, check=check)
         log = _LOG.warning if folder.bad else _LOG.info
         log("Channel %s: %d images of %d classes. %s", name, len(folder), len(folder.classes), describe_bad(folder))
         return folder
@@ -138,7 +142,8 @@ def load_data(job: Job, channels: Channels, epochs: Epochs) -> Data:
     reason = "as given" if config.num_workers >= 0 else default_workers(job.device, world.local_size)[1]
     _LOG.info("Loader: %d processes (%s)", job.workers, reason)
     images, stamped = len(channels.train), job.profiler.is_on
-    cache = cache_for(images + len(channels.validation), config.image_cache, world.local_size)
+    shared = _shared_cache(job, channels) if world.size == 1 else None
+    cache = cache_for(images + len(channels.validation), config.image_cache, world.local_size, shared)
     validation = evaluation_loader(
         channels.validation,
         job.preprocessing,
@@ -158,6 +163,18 @@ def load_data(job: Job, channels: Channels, epochs: Epochs) -> Data:
         begin(validation)
         begin(training)
     return Data(training, epochs.steps, validation, epochs.class_counts, epochs.identity)
+
+
+def _shared_cache(job: Job, channels: Channels) -> tuple[Path, int] | None:
+    """The file with decoded images for all trials that decode the same ones in the same way, and its room."""
+    shared = SharedFolder.of(job.paths)
+    if shared is None:
+        return None
+    identity = {
+        "train": channels.train.fingerprint(), "validation": channels.validation.fingerprint(), "boot": boot_id(),
+        "preprocessing": asdict(job.preprocessing), "min_crop_area": job.config.min_crop_area,
+    }  # fmt: skip
+    return shared.path("images", identity), shared.room_bytes() // 2  # another choice of sizes may want some, too
 
 
 def training_images(job: Job, channels: Channels, cache: ImageCache | None = None) -> TrainingImages:

@@ -11,6 +11,12 @@ from typing import Any
 
 from kennel.classifier.errors import ConfigError
 
+RULES = (  # of `kennel.insight.rules`, which the driver and the trainer do not import; a test holds them together
+    "VanishingGradient", "ExplodingTensor", "DeadRelu", "PoorWeightInitialization", "SaturatedActivation",
+    "WeightUpdateRatio", "AllZero", "UnchangedTensor", "TensorVariance", "LossNotDecreasing", "Overfit", "Overtraining",
+    "ClassImbalance", "Confusion", "CheckInputImages", "StalledTrainingRule", "SimilarAcrossRuns",
+)  # fmt: skip
+
 
 def _hp(
     default: Any,
@@ -20,8 +26,10 @@ def _hp(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     form: str = "any",
+    words: tuple[str, ...] = (),
 ) -> Any:
-    return field(default=default, metadata={"help": about, "low": low, "high": high, "choices": choices, "form": form})
+    metadata = {"help": about, "low": low, "high": high, "choices": choices, "form": form, "words": words}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,18 @@ class TrainConfig:
     checkpoint_minutes: float = _hp(10.0, low=0.0, high=10_000.0, about="longest time between saves inside an epoch")
     keep_checkpoints: int = _hp(3, low=2, high=1_000, about="newest checkpoints to keep")
     debugger: str = _hp("auto", choices=("auto", "off"), about="smdebug hook; off registers no hook at all")
+    rules: str = _hp(
+        "auto",
+        form="auto, off or names",
+        words=("auto", "off", *RULES),
+        about="debugger rules that judge the training while it runs, such as `Overfit:patience=3,DeadRelu`",
+    )
+    stop_on: str = _hp(
+        "none",
+        form="none or names",
+        words=("none", *RULES),
+        about="rules that stop the training when they fire; what it has learnt is kept",
+    )
     profiler: str = _hp(
         "auto",
         choices=("auto", "off", "full"),
@@ -152,6 +172,7 @@ class Hyperparameter:
     high: float | None
     choices: tuple[str, ...]
     form: str = "any"  # of strings without choices, in words
+    words: tuple[str, ...] = ()  # of a list with commas; each may have parameters behind colons
 
     def describe_range(self) -> str:
         """The allowed values as people write them: `1..10000`, `adamw|sgd`, or `any`."""
@@ -170,6 +191,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
         f.metadata["high"],
         f.metadata["choices"],
         f.metadata["form"],
+        f.metadata["words"],
     )
     for f in fields(TrainConfig)
 }
@@ -230,6 +252,11 @@ def _parse_value(row: Hyperparameter, text: str) -> str | int | float:
     if row.type is str:
         if row.choices and text not in row.choices:
             raise ValueError(f"{bad} Use one of {', '.join(row.choices)}.")
+        unknown = [word for part in text.split(",") if (word := part.partition(":")[0].strip()) not in row.words]
+        if row.words and unknown:
+            close = difflib.get_close_matches(unknown[0], row.words, n=1)
+            hint = f"Did you mean '{close[0]}'?" if close else f"Use {', '.join(row.words)}."
+            raise ValueError(f"{bad} '{unknown[0]}' is none of its words. {hint}")
         return text
     low, high = (-math.inf if row.low is None else row.low), (math.inf if row.high is None else row.high)
     try:

@@ -96,6 +96,11 @@ class ContainerPaths:
         """This host's name and those of all hosts."""
         return self.config_dir / "resourceconfig.json"
 
+    @property
+    def standby_file(self) -> Path:
+        """Tells a program that was started before its job that the job is there; the local SageMaker's own."""
+        return self.base / "input/standby.json"
+
     def pipe(self, channel: str, epoch: int = 0) -> Path:
         """The FIFO of a channel in Pipe mode; every pass over the data has one of its own."""
         return self.base / f"input/data/{channel}_{epoch}"
@@ -104,6 +109,11 @@ class ContainerPaths:
     def scratch_dir(self) -> Path:
         """Room for files that end with the job; the platform uploads none of it."""
         return self.base / "tmp"
+
+    @property
+    def shared_dir(self) -> Path:
+        """What the trials of a tuning job have in common; made by the local SageMaker, and by nobody else."""
+        return self.base / "shared"
 
     def channel(self, name: str) -> Path | None:
         """The folder of an input channel, or None when the job has no such channel."""
@@ -131,6 +141,11 @@ class ContainerPaths:
     def output_data_dir(self) -> Path:
         """What becomes output.tar.gz."""
         return self.base / "output/data"
+
+    @property
+    def findings_file(self) -> Path:
+        """What the debugger's rules say of the training; docs/rules.md has its members."""
+        return self.output_data_dir / "findings.json"
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -215,6 +230,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as readable JSON, all of it or nothing of it."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_private(path: Path, value: Any) -> None:
+    """Write JSON for its owner's eyes, all of it or nothing of it; quickly, so that a power cut may lose it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8", opener=_open_private) as file:
+        json.dump(value, file)
+    temporary.replace(path)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from kennel.classifier.contract import ContainerPaths
+from kennel.classifier.diagnostics import Diagnostics
 from kennel.classifier.profiling import OFF, Profiler
 
 _LOG = logging.getLogger(__name__)
@@ -98,8 +99,10 @@ def attach(
     if profiler.is_on:
         _measure(hook, profiler)
     hook.register_module(model)
+    diagnostics = Diagnostics(hook, model, profiler)
     for loss in losses:
         hook.register_loss(loss)
+    diagnostics.register_losses(losses)
     source = config_file.name if config_file.exists() else "Kennel's default"
     _LOG.info("Debugger: smdebug hook by %s, tensors in %s", source, hook.out_dir)
     return Debugger(hook, Path(hook.out_dir))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -16,15 +16,20 @@ from torch.utils.data import DataLoader
 
 from kennel.classifier.channels import Channels, Epochs, training_images
 from kennel.classifier.config import TrainConfig
+from kennel.classifier.evaluate import Evaluation, evaluate
+from kennel.classifier.folder import ImageFolder
 from kennel.classifier.job import Job
 from kennel.classifier.loader import Batch, EpochBatches, begin, evaluation_loader, view_loader
 from kennel.classifier.loop import Data
 from kennel.classifier.memory import available_bytes
 from kennel.classifier.model import head_parameters, set_training_mode
 from kennel.classifier.precision import Precision
+from kennel.classifier.predictor import Predictor
+from kennel.classifier.shared import SharedFolder
 
 _LOG = logging.getLogger(__name__)
 _MEMORY_SHARE = 0.5  # of what is free; the rest is left for training
+_BATCH = 32  # images in a pass; not batch_size, so that trials which differ in it have the same features to the bit
 
 
 class Stopped(Exception):  # noqa: N818 - no error: what a user asked for
@@ -148,8 +153,7 @@ class Extractor:
 
     def reason_against(self, images: int) -> str | None:
         """Why features of so many images, each view counted, cannot be kept; None where they can."""
-        side = self._job.preprocessing.crop_px
-        noise = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        noise = _noise(self._job)
         if not self.is_exact(noise):
             return f"{self._job.config.arch} is random in front of its head, or more than the head follows it"
         self._model.eval()
@@ -159,6 +163,22 @@ class Extractor:
         if needed > _MEMORY_SHARE * free:
             return f"they need {needed / 1e9:.3g} GB, more than half of the {free / 1e9:.3g} GB that is free"
         return None
+
+    def identity(self, images: Mapping[str, Any]) -> dict[str, Any]:
+        """All that features depend on, as plain values: where these are equal, computing them again gives the same.
+
+        Args:
+            images: what tells which images they are, and which views of them.
+        """
+        device = self._job.device
+        return {
+            **images,
+            "arch": self._job.config.arch,
+            "backbone": digest(self._model, self._head),
+            "preprocessing": asdict(self._job.preprocessing),
+            "arithmetic": [self._precision.name, self._precision.channels_last, _BATCH, torch.get_num_threads()],
+            "machine": [torch.__version__, torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"],
+        }
 
     def features(self, batches: DataLoader[Batch]) -> Batch:
         """Features and targets of all batches, in their order, of which each process of the host computes a part.
@@ -201,16 +221,78 @@ def keep(
         _LOG.info("Features: computed anew in every epoch (%s)", against or "another host cannot keep them")
         return None
     world, size = job.world, job.evaluation_batch
-    mine: dict[str, Any] = {"batch_size": size, "workers": job.workers, "pin": job.pin}
+    shared = SharedFolder.of(job.paths) if world.size == 1 else None
+    made = _shared(shared, job, extractor, channels, views) if shared else _compute(job, extractor, channels, views)
+    stored = FeatureBatches(made["train"], made["targets"], epochs.steps)
+    judged, wanted = made["validation"], made["wanted"]
+    validation = list(zip(torch.split(judged, size), torch.split(wanted, size), strict=True))[world.rank :: world.size]
+    log_size([made["train"], judged.unsqueeze(0)], started)
+    identity = epochs.identity | {"backbone": digest(model, head)}
+    return head, Data(stored, epochs.steps, validation, epochs.class_counts, identity)
+
+
+def _compute(job: Job, extractor: Extractor, channels: Channels, views: int) -> dict[str, torch.Tensor]:
+    """Features and targets of all images: (views, images, ...) of training, (images, ...) of validation."""
+    world = job.world
+    mine: dict[str, Any] = {"batch_size": _BATCH, "workers": job.workers, "pin": job.pin}
     mine |= {"rank": world.local_rank, "processes": world.local_size}
     training, targets = extractor.features(view_loader(training_images(job, channels), views, **mine))
     training = training.reshape(views, len(channels.train), *training.shape[1:])
-    stored = FeatureBatches(training, targets[: len(channels.train)], epochs.steps)
     judged, wanted = extractor.features(evaluation_loader(channels.validation, job.preprocessing, **mine))
-    validation = list(zip(torch.split(judged, size), torch.split(wanted, size), strict=True))[world.rank :: world.size]
-    log_size([training, judged.unsqueeze(0)], started)
-    identity = epochs.identity | {"backbone": digest(model, head)}
-    return head, Data(stored, epochs.steps, validation, epochs.class_counts, identity)
+    return {"train": training, "targets": targets[: len(channels.train)], "validation": judged, "wanted": wanted}
+
+
+def _shared(
+    shared: SharedFolder, job: Job, extractor: Extractor, channels: Channels, views: int
+) -> dict[str, torch.Tensor]:
+    """As `_compute`, unless another trial has done so."""
+    config = job.config
+    images = {
+        "train": channels.train.fingerprint(), "validation": channels.validation.fingerprint(),
+        "views": [views, config.seed, config.min_crop_area, config.hflip, config.augment],
+    }  # fmt: skip
+    place = shared.path("features", extractor.identity(images))
+    made, found = shared.once(place, lambda: _compute(job, extractor, channels, views), lambda: bool(job.stop))
+    if found:
+        _LOG.info("Features: as an earlier trial of this tuning job computed them")
+    return made
+
+
+def judge(job: Job, predictor: Predictor, folder: ImageFolder) -> Evaluation | None:
+    """What an artifact makes of a channel, through features that the trials of a tuning job share.
+
+    Returns:
+        the same as running all images through the predictor; None where there is nothing to share.
+    """
+    shared = SharedFolder.of(job.paths) if job.world.size == 1 and job.config.train_layers == "head" else None
+    if shared is None:
+        return None
+    head = Head(predictor.model, head_parameters(job.config.arch))
+    extractor = Extractor(job, predictor.model, head, Precision("fp32", False, job.device.type, "as it is served"))
+    predictor.model.eval()
+    head.eval()
+    logits, features = extractor.logits_and_features(_noise(job))
+    with torch.no_grad():
+        if not torch.allclose(head(features), logits, 1e-3):  # more than the head follows the features
+            return None
+
+    def compute() -> dict[str, torch.Tensor]:
+        batches = evaluation_loader(folder, job.preprocessing, batch_size=_BATCH, workers=job.workers, pin=job.pin)
+        features, targets = extractor.features(batches)
+        return {"features": features, "targets": targets}
+
+    place = shared.path("judged", extractor.identity({"images": folder.fingerprint()}))
+    try:
+        known, _ = shared.once(place, compute, lambda: bool(job.stop))
+    except Stopped:
+        return None
+    batches = zip(torch.split(known["features"], _BATCH), torch.split(known["targets"], _BATCH), strict=True)
+    return evaluate(lambda features: head(features.to(job.device)), batches)
+
+
+def _noise(job: Job) -> torch.Tensor:
+    side = job.preprocessing.crop_px
+    return torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def digest(model: nn.Module, head: Head) -> str:

@@ -153,7 +153,7 @@ def gather(
     good: list[Sample] = []
     bad: list[BadImage] = []
     paths = [path for path, _ in ordered]
-    checked = check(paths) if check else _check_all(paths, workers)
+    checked = check(paths) if check else check_all(paths, workers)
     for (path, target), (digest, reason) in zip(ordered, checked, strict=True):
         if reason is None:
             good.append(Sample(path, target, digest))
@@ -287,7 +287,8 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _check_all(paths: list[Path], workers: int) -> list[tuple[str, str | None]]:
+def check_all(paths: list[Path], workers: int) -> list[tuple[str, str | None]]:
+    """`check_image` of each file, on so many processes."""
     if workers <= 1 or len(paths) < 64:  # a pool costs more than it saves on a handful of files
         return [check_image(path) for path in paths]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn" if os.name == "nt" else "fork")) as pool:

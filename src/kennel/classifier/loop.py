@@ -50,6 +50,8 @@ _FREE = (
     "checkpoint_minutes",
     "keep_checkpoints",
     "debugger",
+    "rules",
+    "stop_on",
     "bad_images",
     "image_cache",
 )
@@ -148,7 +150,7 @@ class Trainer:
             self.history.stopped = True
             self._save()
             where = f"epoch {self.epoch} after {self.batches_done} of {len(self.data.training)} steps"
-            _LOG.warning("SIGTERM: stopped in %s.", where)
+            _LOG.warning("%s: stopped in %s.", "A rule fired" if self.stop.by_rule else "SIGTERM", where)
         return self.history
 
     def _begin(self, epoch: int, skip: int = 0) -> Iterator[Batch]:

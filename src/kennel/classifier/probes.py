@@ -19,21 +19,34 @@ CANDIDATES = 32
 MARGIN = 0.2  # between the two most probable classes: at a tie a label says nothing of an engine
 
 
-def choose_probes(predictor: Predictor, folder: ImageFolder) -> torch.Tensor:
+def choose_probes(predictor: Predictor, folder: ImageFolder, probabilities: torch.Tensor | None = None) -> torch.Tensor:
     """Images from all over a channel about which the network is least sure without being undecided.
 
     Those move most when an engine computes differently. Where there are not enough of them, surer or less sure ones
     fill up.
 
+    Args:
+        predictor: the artifact.
+        folder: the channel.
+        probabilities: what the artifact makes of all of its images, shape (N, classes), where that is known.
+
     Returns:
         uint8, shape (N, 3, crop_px, crop_px), N at most 8.
     """
     step = max(1, len(folder) // CANDIDATES)
-    images = torch.stack([predictor.tensor(one.path) for one in folder.samples[::step][:CANDIDATES]])
-    best = torch.cat([predictor.probabilities(part).topk(2).values for part in torch.split(images, PROBES)])
+    candidates = folder.samples[::step][:CANDIDATES]
+    if probabilities is None:
+        images = torch.stack([predictor.tensor(one.path) for one in candidates])
+        return images[_order(torch.cat([predictor.probabilities(part) for part in torch.split(images, PROBES)]))]
+    chosen = _order(probabilities[::step][:CANDIDATES])
+    return torch.stack([predictor.tensor(candidates[place].path) for place in chosen.tolist()])
+
+
+def _order(probabilities: torch.Tensor) -> torch.Tensor:
+    """The places of the rows to take, the least sure first and the undecided ones last."""
+    best = probabilities.topk(2).values
     margin = best[:, 0] - best[:, 1]
-    order = torch.where(margin >= MARGIN, margin, 2 - margin).argsort()  # the undecided ones last
-    return images[order[:PROBES]]
+    return torch.where(margin >= MARGIN, margin, 2 - margin).argsort()[:PROBES]
 
 
 def save_probes(folder: Path, images: torch.Tensor) -> None:

@@ -33,6 +33,7 @@ def write(
     *,
     batch_size: int,
     workers: int,
+    evaluation: Evaluation | None = None,
 ) -> Meta:
     """Judge the artifact as it lies on disk, through the same predictor that serves it.
 
@@ -43,16 +44,18 @@ def write(
         folder: the images of that channel.
         batch_size: images in one forward pass.
         workers: loader processes.
+        evaluation: what the artifact makes of these images, where that is known.
 
     Returns:
         the artifact's meta, now with the test metrics.
     """
     predictor = Predictor.load(paths.model_dir)
     meta = predictor.meta
-    batches = evaluation_loader(
-        folder, meta.preprocessing, batch_size=batch_size, workers=workers, pin=predictor.device.type == "cuda"
-    )
-    evaluation = evaluate(predictor.logits, batches)
+    if evaluation is None:
+        batches = evaluation_loader(
+            folder, meta.preprocessing, batch_size=batch_size, workers=workers, pin=predictor.device.type == "cuda"
+        )
+        evaluation = evaluate(predictor.logits, batches)
     if channel == "test":
         scores = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
         _LOG.info(metric_line(scores))

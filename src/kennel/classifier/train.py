@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kennel.classifier import debugging, features, profile_report, profile_start, report
+from kennel.classifier import debugging, features, profile_report, profile_start, report, watching
 from kennel.classifier.artifact import Meta, save_artifact
 from kennel.classifier.channels import Channels, Epochs, check_batch, load_channels, load_data, plan_epochs
 from kennel.classifier.checkpoints import CheckpointFolder
@@ -40,6 +40,7 @@ from kennel.classifier.preprocess import Preprocessing
 from kennel.classifier.probes import choose_probes, save_probes
 from kennel.classifier.recipe import count_trainable
 from kennel.classifier.revision import git_revision
+from kennel.classifier.shared import SharedFolder, measured_once
 from kennel.classifier.stop import StopSignal
 
 _LOG = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def run(config: TrainConfig, paths: ContainerPaths, stop: StopSignal) -> None:
         work(Job(config, paths, preprocessing, device, stop, world, profiler))
     finally:
         profiler.close()
-    if world.is_first and profiler.training_steps >= profile_report.LEAST_STEPS and not stop:
+    if world.is_first and profiler.training_steps >= profile_report.LEAST_STEPS and (not stop or stop.by_rule):
         profile_report.write(paths)
 
 
@@ -88,14 +89,20 @@ def leave(job: Job, model: nn.Module, channels: Channels, history: History, epoc
         meta = describe(job, channels, epochs, history)
         save_artifact(job.paths.model_dir, model, meta)
         predictor = Predictor.load(job.paths.model_dir)
-        save_probes(job.paths.model_dir, choose_probes(predictor, channels.validation))
+        known = features.judge(job, predictor, channels.validation)
+        probabilities = known.probabilities if known else None
+        save_probes(job.paths.model_dir, choose_probes(predictor, channels.validation, probabilities))
     which = f"epoch {history.best_epoch} of {len(history.rows)}" if history.rows else "the last step, not validated"
     _LOG.info("Artifact: weights of %s, in %s", which, job.paths.model_dir)
-    if history.stopped:
+    if history.stopped and not job.stop.by_rule:
         return  # the platform waits 120 seconds and no longer; reports come with the resumed run
     judged = ("test", channels.test) if channels.test else ("validation", channels.validation)
     with job.profiler.span("Finalization", "Report"):
-        report.write(job.paths, history.rows, *judged, batch_size=job.evaluation_batch, workers=job.workers)
+        evaluation = features.judge(job, predictor, channels.test) if channels.test else known
+        report.write(
+            job.paths, history.rows, *judged, batch_size=job.evaluation_batch, workers=job.workers,
+            evaluation=evaluation,
+        )  # fmt: skip
 
 
 def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epochs]:
@@ -143,9 +150,10 @@ def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epoc
     with part("Debugger"):
         debugger = attach_debugger(job, trainer)
     describe_run(job, precision, data)
-    history = trainer.fit(debugger)
-    job.profiler.end_training(trainer.steps_done)
-    debugger.close()
+    with watching.beside(debugger.folder, config, job.paths.findings_file, job.stop):
+        history = trainer.fit(debugger)
+        job.profiler.end_training(trainer.steps_done)
+        debugger.close()
     return history, epochs
 
 
@@ -156,7 +164,7 @@ def settle_precision(job: Job, model: nn.Module, state: dict[str, Any] | None) -
     """
     side = job.preprocessing.crop_px
     blank = torch.zeros(math.ceil(job.config.batch_size / job.world.size), 3, side, side, device=job.device)
-    measured = Precision(**state["precision"]) if state else choose(model, blank, job.config, job.device)
+    measured = Precision(**state["precision"]) if state else choose_precision(job, model, blank)
     precision = job.world.first_does(lambda: measured)
     _LOG.info("Device: %s, %d threads", job.device, torch.get_num_threads())
     _LOG.info("Precision: %s", precision)
@@ -190,6 +198,20 @@ def describe_run(job: Job, precision: Precision, data: Data) -> None:
         num_workers=getattr(data.training, "num_workers", 0),
         train_layers=config.train_layers,
     )
+
+
+def choose_precision(job: Job, model: nn.Module, blank: torch.Tensor) -> Precision:
+    """`choose`, once for all trials of a tuning job that would measure the same; they are then compared alike, too."""
+    config, shared = job.config, SharedFolder.of(job.paths) if job.world.size == 1 else None
+    if shared is None:
+        return choose(model, blank, config, job.device)
+    batch = config.batch_size if job.device.type == "cuda" else 0  # a CPU takes a few images of any batch
+    identity = {
+        "network": [config.arch, config.train_layers, job.preprocessing.crop_px, batch],
+        "asked": [config.precision, config.channels_last],
+        "machine": [str(job.device), torch.get_num_threads(), torch.__version__],
+    }
+    return measured_once(shared, identity, lambda: choose(model, blank, config, job.device))
 
 
 def put_back(model: nn.Module, state: dict[str, torch.Tensor]) -> None:

@@ -6,12 +6,14 @@ from kennel.driver.api import (
     Endpoint,
     Job,
     Scaling,
+    TuningJob,
     clean,
     deploy,
     jobs,
     session,
     train,
     transform,
+    tune,
 )
 
 __all__ = [
@@ -20,10 +22,12 @@ __all__ = [
     "Endpoint",
     "Job",
     "Scaling",
+    "TuningJob",
     "clean",
     "deploy",
     "jobs",
     "session",
     "train",
     "transform",
+    "tune",
 ]

@@ -12,21 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from kennel.classifier.errors import ConfigError, KennelError
+from kennel.driver import tuning
 from kennel.driver.commands import COMMANDS
-from kennel.driver.commands.context import Context, Result
+from kennel.driver.commands.context import Context, Result, assignments
 from kennel.driver.parser import parse
 from kennel.driver.reporting import for_terminal
 from kennel.driver.session import Session
 from kennel.driver.uris import is_uri
 
 _INTERRUPTED = 130  # as shells count a SIGINT
+_SECTIONS = {"train": "train", "tune": "train", "deploy": "deploy", "transform": "transform"}  # of kennel.toml
 _FLAGS = {  # flag -> dotted name of the project file, by command where it differs
     "on": "on", "region": "region", "role": "role", "bucket": "bucket", "runner": "runner",
     "network_isolation": "network_isolation",
     "volume_gb": "train.volume_gb", "max_runtime_minutes": "train.max_runtime_minutes", "spot": "train.spot",
     "max_wait_minutes": "train.max_wait_minutes", "checkpoint_uri": "train.checkpoint_uri",
     "input_mode": "train.input_mode", "keep_alive_minutes": "train.keep_alive_minutes",
-    "serverless_memory_mb": "deploy.serverless_memory_mb",
+    "objective": "tune.objective", "strategy": "tune.strategy", "max_jobs": "tune.max_jobs",
+    "parallel": "tune.parallel", "max_total_minutes": "tune.max_runtime_minutes",
+    "early_stopping": "tune.early_stopping", "min_epochs": "tune.min_epochs", "seed": "tune.seed",
+    "target": "tune.target", "not_improving": "tune.not_improving", "converged": "tune.converged",
+    "prune_on": "tune.prune_on", "serverless_memory_mb": "deploy.serverless_memory_mb",
 }  # fmt: skip
 
 
@@ -52,8 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> Result:
     session = Session.from_file(arguments.project, for_terminal(), **_flags(arguments))
-    if arguments.command == "train":
+    if arguments.command in ("train", "tune"):
         session.project = session.project.with_flags({"hyperparameters": _hyperparameters(arguments, session)})
+    if arguments.command == "tune":
+        space = {**session.project.tune.space, **assignments(arguments.tune, "--tune")}
+        session.project = session.project.with_flags({"tune.space": space})
     return COMMANDS[arguments.command](Context(arguments, session, _line))
 
 
@@ -61,7 +70,7 @@ def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
     """The flags that are settings, under the names of the project file."""
     given = vars(arguments)
     values = {dotted: given[flag] for flag, dotted in _FLAGS.items() if given.get(flag) is not None}
-    section = arguments.command if arguments.command in ("train", "deploy", "transform") else None
+    section = _SECTIONS.get(arguments.command)
     for name in ("instance_type", "instance_count"):
         if section and given.get(name) is not None:
             values[f"{section}.{name}"] = given[name]
@@ -79,6 +88,8 @@ def _hyperparameters(arguments: argparse.Namespace, session: Session) -> dict[st
         words.insert(0, arguments.data)  # `kennel train --channel train=… epochs=5` has no folder in front
         arguments.data = None
     given: dict[str, Any] = {}
+    if getattr(arguments, "from_tuning", None):
+        given.update(tuning.best_hyperparameters(session, arguments.from_tuning))
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:

@@ -15,19 +15,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kennel.driver import cleaning, hosting, predicting, training, transforming
+from kennel.driver import cleaning, hosting, predicting, training, transforming, tuning, tuning_report
 from kennel.driver.cleaning import Cleaned
 from kennel.driver.errors import DriverError
 from kennel.driver.hosting import Scaling
 from kennel.driver.logs import Epoch, LogLine, read_epoch
 from kennel.driver.predicting import Answer, Question
-from kennel.driver.project import TrainSettings
+from kennel.driver.project import TrainSettings, TuneSettings
 from kennel.driver.reporting import for_terminal
 from kennel.driver.session import Session
+from kennel.driver.trials import Trial
+from kennel.driver.tuning_watching import Follower
 from kennel.driver.uris import is_uri
 
 Place = str | Path
 _TRAIN_SETTINGS = {field.name: f"train.{field.name}" for field in fields(TrainSettings)}
+_TUNE_SETTINGS = {field.name: f"tune.{field.name}" for field in fields(TuneSettings) if field.name != "space"} | {
+    "max_runtime_minutes": "train.max_runtime_minutes", "max_total_minutes": "tune.max_runtime_minutes",
+}  # fmt: skip
 _SETTINGS = {name: name for name in ("on", "region", "role", "bucket", "network_isolation")}
 
 
@@ -100,6 +105,72 @@ class Job:
 
 
 @dataclass(frozen=True)
+class TuningJob:
+    """A tuning job, wherever it runs."""
+
+    name: str
+    session: Session
+
+    @property
+    def status(self) -> str:
+        """InProgress, Completed, Failed, Stopping or Stopped."""
+        return tuning.describe(self.session, self.name).status
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials so far: what was tried, the objective, why each ended."""
+        return list(tuning_report.gather(self.session, self.name).trials)
+
+    @property
+    def best(self) -> Job:
+        """The best trial.
+
+        Raises:
+            DriverError: none has a result.
+        """
+        return Job(tuning.best_trial(self.session, self.name), self.session)
+
+    @property
+    def best_hyperparameters(self) -> dict[str, str]:
+        """Everything that the best trial was told.
+
+        Raises:
+            DriverError: none has a result.
+        """
+        return tuning.best_hyperparameters(self.session, self.name)
+
+    def wait(self, *, timeout_s: float | None = None) -> TuningJob:
+        """Wait until it is over, telling each trial.
+
+        Raises:
+            DriverError: it failed; the message is its failure reason.
+        """
+        state = Follower(self.session, self.name).run(timeout_s=timeout_s)
+        if state.status == "Failed":
+            raise DriverError(f"Tuning job {self.name} failed: {state.failure}")
+        return self
+
+    def report(self, page: Path | None = None) -> tuning_report.Found:
+        """Trials, importance of each hyperparameter, and a page with plots.
+
+        Args:
+            page: where to write the page; below KENNEL_HOME unless given.
+
+        Raises:
+            DriverError: the page cannot be written.
+        """
+        return tuning_report.judge(self.session, tuning_report.gather(self.session, self.name), page)
+
+    def stop(self) -> None:
+        """Ask it to stop, with its trials."""
+        tuning.stop(self.session, self.name)
+
+    def deploy(self, **options: Any) -> Endpoint:
+        """Serve the best trial's artifact; see `deploy`."""
+        return deploy(self, **options)
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """An endpoint; as a context manager it is deleted at the end of the block."""
 
@@ -167,18 +238,50 @@ def train(
     Raises:
         KennelError: what is missing, wrong or refused.
     """
-    settings = {dotted: options.pop(key) for key, dotted in {**_SETTINGS, **_TRAIN_SETTINGS}.items() if key in options}
-    own = _session(session, settings)
-    if options:
-        merged = {**own.project.hyperparameters, **options}
-        own = _session(own, {"hyperparameters": merged})
+    own = _told(session, options, {**_SETTINGS, **_TRAIN_SETTINGS})
     places = {channel: _place(place) for channel, place in (channels or {}).items()}
     made = training.plan(own, None if data is None else _place(data), channels=places, name=name)
     return Job(training.start(own, made), own)
 
 
+def tune(
+    data: Place | None = None,
+    space: Mapping[str, str] | None = None,
+    *,
+    name: str | None = None,
+    channels: Mapping[str, Place] | None = None,
+    warm_start: Iterable[str] = (),
+    transfer: bool = False,
+    session: Session | None = None,
+    **options: Any,
+) -> TuningJob:
+    """Start a tuning job and return at once; `wait()` follows it.
+
+    Args:
+        data, channels: as for `train`.
+        space: what to search, such as `{"lr": "log:1e-5..1e-1", "batch_size": "16,32,64"}`.
+        name: of the tuning job.
+        warm_start: tuning jobs whose trials are known already.
+        transfer: whether their data or image differ.
+        session: settings; the nearest kennel.toml unless given.
+        options: settings (`objective`, `strategy`, `max_jobs`, `parallel`, `on` …) and hyperparameters (`epochs` …).
+
+    Raises:
+        KennelError: what is missing, wrong or refused.
+    """
+    own = _told(session, options, {**_SETTINGS, **_TRAIN_SETTINGS, **_TUNE_SETTINGS})
+    if space:
+        own = _session(own, {"tune.space": {**own.project.tune.space, **space}})
+    places = {channel: _place(place) for channel, place in (channels or {}).items()}
+    made = tuning.plan(
+        own, None if data is None else _place(data), channels=places, name=name, parents=tuple(warm_start),
+        transfer=transfer,
+    )  # fmt: skip
+    return TuningJob(tuning.start(own, made), own)
+
+
 def deploy(
-    what: Job | Place,
+    what: Job | TuningJob | Place,
     *,
     session: Session | None = None,
     wait: bool = True,
@@ -197,8 +300,10 @@ def deploy(
     Raises:
         KennelError: what is missing, wrong or refused.
     """
-    own = session or (what.session if isinstance(what, Job) else _session(None, {}))
-    made = hosting.plan(own, what.name if isinstance(what, Job) else _place(what), scaling=scaling, **options)
+    own = session or (what.session if isinstance(what, Job | TuningJob) else _session(None, {}))
+    made = hosting.plan(
+        own, what.name if isinstance(what, Job | TuningJob) else _place(what), scaling=scaling, **options
+    )
     endpoint = Endpoint(hosting.start(own, made), own)
     if wait or scaling:
         hosting.wait(own, endpoint.name, config=made.hosting.name)
@@ -243,10 +348,18 @@ def _session(given: Session | None, settings: Mapping[str, Any]) -> Session:
     return Session(own.project.with_flags(settings), own.home, own.reporter)
 
 
+def _told(given: Session | None, options: dict[str, Any], names: Mapping[str, str]) -> Session:
+    """A session with options that are settings by these names, and with all others as hyperparameters."""
+    own = _session(given, {names[key]: value for key, value in options.items() if key in names})
+    others = {key: value for key, value in options.items() if key not in names}
+    return _session(own, {"hyperparameters": {**own.project.hyperparameters, **others}}) if others else own
+
+
 def _place(place: Place) -> str:
     return place if isinstance(place, str) and is_uri(place) else str(Path(place).expanduser())
 
 
 __all__ = [
-    "Answer", "DriverError", "Endpoint", "Job", "Scaling", "clean", "deploy", "jobs", "session", "train", "transform",
+    "Answer", "DriverError", "Endpoint", "Job", "Scaling", "TuningJob", "clean", "deploy", "jobs", "session", "train",
+    "transform", "tune",
 ]  # fmt: skip

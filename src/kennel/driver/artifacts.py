@@ -7,7 +7,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kennel.driver import training
+from kennel.driver import training, tuning
 from kennel.driver.errors import DriverError
 from kennel.driver.session import Session
 from kennel.driver.upload import upload_file
@@ -42,13 +42,27 @@ def resolve(session: Session, what: str, name: str) -> Artifact:
         return _of_path(session, path.absolute(), name)
     if os.sep in what or what.endswith((".gz", ".tar")):
         raise DriverError(f"{what} is not there.", "Give a job's name, model.tar.gz, a model folder, or an s3:// URI.")
-    state = training.describe(session, what)
+    state = training.find(session, what) or _best_trial(session, what)
+    if state is None:
+        raise DriverError(
+            f"There is no job '{what}' on {session.project.on}, and no file or folder of that name.",
+            "kennel jobs lists the jobs; a model.tar.gz, a model folder or a URI does as well.",
+        )
     if not state.artifact:
         raise DriverError(
             f"Job {what} is {state.status} and has no artifact{f': {state.failure}' if state.failure else ''}.",
             f"kennel logs {what}",
         )
     return Artifact(state.artifact)
+
+
+def _best_trial(session: Session, name: str) -> training.JobState | None:
+    """The best training job of a tuning job; None when there is none of this name."""
+    if tuning.find(session, name) is None:
+        return None
+    best = tuning.best_trial(session, name)
+    session.reporter.say(f"The best trial of {name} is {best}")
+    return training.describe(session, best)
 
 
 def _of_path(session: Session, path: Path, name: str) -> Artifact:

@@ -7,16 +7,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kennel.driver import requests, training, transforming
+from kennel.driver import requests, spending, training, transforming, tuning
 from kennel.driver.errors import DriverError
 from kennel.driver.record import Entry
 from kennel.driver.refusals import explained, is_missing
 from kennel.driver.session import Session
+from kennel.driver.trials import trial_names
 from kennel.driver.upload import delete_objects, list_objects
 from kennel.driver.uris import path_of, split_s3
 
 # What costs money by the hour first; what another resource still names last.
-ORDER = ("scaling-target", "endpoint", "endpoint-config", "transform-job", "training-job", "model", "data")
+ORDER = (
+    "scaling-target",
+    "endpoint",
+    "endpoint-config",
+    "transform-job",
+    "tuning-job",
+    "training-job",
+    "model",
+    "data",
+)
 DATA = "data"
 _STOP_TIMEOUT_S = 300.0  # 120 s of grace, and the upload of what was saved
 
@@ -119,6 +129,24 @@ def _delete_training_job(session: Session, name: str) -> None:
     session.call("DeleteTrainingJob", requests.by_name(training.KIND, name))
 
 
+def _delete_tuning_job(session: Session, name: str) -> None:
+    """Stop it, delete its training jobs, which nobody else recorded, and then the tuning job itself."""
+    state = tuning.describe(session, name)
+    if not state.is_over:
+        if state.status == "InProgress":
+            tuning.stop(session, name)
+        _wait_for(lambda: tuning.describe(session, name).is_over, f"tuning job {name} still stops")
+    spending.note_tuning(session, name)
+    for trial in trial_names(session, name):
+        try:
+            with explained():
+                _delete_training_job(session, trial)
+        except DriverError as error:
+            if error.__cause__ is None or not is_missing(error.__cause__):
+                raise
+    session.call("DeleteHyperParameterTuningJob", requests.by_name(tuning.KIND, name))
+
+
 def _delete_transform_job(session: Session, name: str) -> None:
     """Stop it; SageMaker has no operation that deletes one, and its entry costs nothing."""
 
@@ -168,6 +196,7 @@ _DELETE: dict[str, Callable[[Session, str], None]] = {
     "endpoint": _simple("DeleteEndpoint", "endpoint"),
     "endpoint-config": _simple("DeleteEndpointConfig", "endpoint-config"),
     "transform-job": _delete_transform_job,
+    "tuning-job": _delete_tuning_job,
     "training-job": _delete_training_job,
     "model": _simple("DeleteModel", "model"),
     DATA: _delete_data,

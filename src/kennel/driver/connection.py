@@ -36,6 +36,7 @@ class Emulator:
     region: str
     access_key_id: str
     secret_access_key: str
+    runner: str = ""  # what it starts images with
 
     def environment(self) -> dict[str, str]:
         """The variables with which any AWS client talks to it."""
@@ -55,8 +56,9 @@ def find(home: Home) -> Emulator | None:
         state = json.loads(home.emulator_file.read_text(encoding="utf-8"))
         secrets = json.loads(home.credentials_file.read_text(encoding="utf-8"))
         found = Emulator(
-            int(state["pid"]), state["url"], state["region"], secrets["AccessKeyId"], secrets["SecretAccessKey"]
-        )
+            int(state["pid"]), state["url"], state["region"], secrets["AccessKeyId"], secrets["SecretAccessKey"],
+            state.get("runner", ""),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if _answers(found.url) else None

@@ -11,7 +11,7 @@ from kennel.driver import artifacts, requests
 from kennel.driver.artifacts import Artifact
 from kennel.driver.errors import DriverError, WaitTimeoutError
 from kennel.driver.logs import ENDPOINT_GROUP, LogReader
-from kennel.driver.refusals import explained, is_missing
+from kennel.driver.refusals import explained
 from kennel.driver.reporting import finishing
 from kennel.driver.requests import Async, Capture, Hosting, Machines, Model, Request, Serverless, unique_name
 from kennel.driver.session import Session
@@ -132,16 +132,7 @@ def _refuse_contradictions(session: Session, serverless: bool, asynchronous: boo
 
 
 def _exists(session: Session, name: str) -> bool:
-    from botocore.exceptions import ClientError
-
-    with explained("DescribeEndpoint"):
-        try:
-            session.call("DescribeEndpoint", requests.by_name("endpoint", name))
-        except ClientError as error:
-            if is_missing(error):
-                return False
-            raise
-    return True
+    return session.find("DescribeEndpoint", requests.by_name("endpoint", name)) is not None
 
 
 def start(session: Session, made: Plan) -> str:
@@ -187,7 +178,9 @@ def describe(session: Session, name: str) -> Any:
     Raises:
         DriverError: there is none of this name.
     """
-    return session.send("DescribeEndpoint", requests.by_name("endpoint", name))
+    return session.known(
+        "DescribeEndpoint", requests.by_name("endpoint", name), "endpoint", "kennel endpoints lists them."
+    )
 
 
 def wait(session: Session, name: str, *, config: str = "", timeout_s: float = _TIMEOUT_S) -> Any:

@@ -14,7 +14,7 @@ from kennel.driver.project import AWS
 from kennel.driver.record import CREATED, Entry
 
 _HOUR_S = 3600
-PAID_KINDS = ("training-job", "transform-job", "endpoint")
+PAID_KINDS = ("training-job", "tuning-job", "transform-job", "endpoint")
 
 
 @dataclass(frozen=True)

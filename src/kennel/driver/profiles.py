@@ -106,8 +106,8 @@ def run_insight(words: Sequence[str], session: Session) -> str:
             capture_output=True, text=True, check=False, timeout=_LIMIT_S,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise DriverError(f"There is no report after {_LIMIT_S:.0f} s.", "Give a shorter run.") from error
+        raise DriverError(f"There is no result after {_LIMIT_S:.0f} s.", "Give a shorter run.") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it gave no reason"]
-        raise DriverError(lines[-1].removeprefix("error: "), "kennel report --help")
+        raise DriverError(lines[-1].removeprefix("error: "), f"kennel {words[0]} --help")
     return done.stdout

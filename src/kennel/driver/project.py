@@ -40,6 +40,25 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class TuneSettings:
+    """What `kennel tune` asks for beside what its trials are, which are `train`'s settings."""
+
+    objective: str = "validation:accuracy"
+    strategy: str = "Bayesian"  # or Random, Hyperband, Grid
+    max_jobs: int = 20  # of a grid: all of its combinations
+    parallel: int = 2
+    max_runtime_minutes: int = 0  # of the whole; 0: no limit
+    early_stopping: bool = False
+    seed: int = -1  # -1: another one each time
+    min_epochs: int = 1  # Hyperband gives a trial from so many epochs to the hyperparameter `epochs`
+    target: float = 0.0  # enough when the objective is so good; 0: never
+    not_improving: int = 0  # enough after so many trials without a better one; 0: never
+    converged: bool = False  # enough when SageMaker expects nothing better
+    prune_on: tuple[str, ...] = ()  # debugger rules that end a trial
+    space: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class DeploySettings:
     """What `kennel deploy` asks for."""
 
@@ -89,6 +108,7 @@ class Project:
     encrypt_traffic: bool = False
     images: Images = Images()
     train: TrainSettings = TrainSettings()
+    tune: TuneSettings = TuneSettings()
     deploy: DeploySettings = DeploySettings()
     transform: TransformSettings = TransformSettings()
     vpc: Vpc = Vpc()
@@ -169,9 +189,11 @@ def _value(hint: Any, value: Any, dotted: str, problems: list[str]) -> Any:
         if not isinstance(value, dict):
             raise TypeError(f"'{dotted}' is {value!r}; write a table, [{dotted}].")
         return _build(hint, value, f"{dotted}.", problems)  # type: ignore[arg-type]
-    if hint in (str, int, bool):
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    if hint in (str, int, bool, float):
         if type(value) is not hint:
-            words = {str: "text in quotes", int: "a whole number", bool: "true or false"}
+            words = {str: "text in quotes", int: "a whole number", bool: "true or false", float: "a number"}
             raise TypeError(f"'{dotted}' is {value!r}; write {words[hint]}.")
         return value
     if hint == tuple[str, ...]:
@@ -197,10 +219,16 @@ def _set(owner: Any, path: list[str], value: Any) -> Any:
     return replace(owner, **{path[0]: _set(getattr(owner, path[0]), path[1:], value)})
 
 
-_CHOICES = {"on": (LOCAL, AWS), "runner": ("auto", "docker", "process"), "train.input_mode": ("File", "FastFile")}
+_CHOICES = {
+    "on": (LOCAL, AWS),
+    "runner": ("auto", "docker", "process"),
+    "train.input_mode": ("File", "FastFile"),
+    "tune.strategy": ("Bayesian", "Random", "Hyperband", "Grid"),
+}
 _AT_LEAST_ONE = (
-    "train.instance_count", "train.volume_gb", "train.max_runtime_minutes", "deploy.instance_count",
-    "deploy.serverless_concurrency", "transform.instance_count", "transform.max_concurrent",
+    "train.instance_count", "train.volume_gb", "train.max_runtime_minutes", "tune.max_jobs", "tune.parallel",
+    "tune.min_epochs", "deploy.instance_count", "deploy.serverless_concurrency", "transform.instance_count",
+    "transform.max_concurrent",
 )  # fmt: skip
 
 
@@ -211,6 +239,8 @@ def _judge(project: Project) -> Iterator[str]:
     for dotted in _AT_LEAST_ONE:
         if _get(project, dotted) < 1:
             yield f"'{dotted}' is {_get(project, dotted)}; use at least 1."
+    if 0 < project.tune.not_improving < 3:
+        yield f"'tune.not_improving' is {project.tune.not_improving}; use at least 3, or 0 for never."
     memory = project.deploy.serverless_memory_mb
     if memory not in range(1024, 6145, 1024):
         yield f"'deploy.serverless_memory_mb' is {memory}; use 1024 to 6144 in steps of 1024."

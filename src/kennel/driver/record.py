@@ -22,7 +22,7 @@ _SCHEMA = 1
 class Entry:
     """A resource that this machine created, or was about to."""
 
-    kind: str  # training-job, model, endpoint-config, endpoint, transform-job, scaling-target, data
+    kind: str  # training-job, tuning-job, model, endpoint-config, endpoint, transform-job, scaling-target, data
     name: str
     on: str  # local or aws
     region: str

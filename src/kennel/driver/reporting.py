@@ -6,10 +6,22 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 _EVERY_S = 10.0  # how often a plain log repeats how far an upload is
+
+
+@dataclass(frozen=True)
+class Board:
+    """A table that is redrawn as things change."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    marked: int | None = None  # the row that stands out
+    footer: str = ""
 
 
 class Reporter(Protocol):
@@ -23,6 +35,9 @@ class Reporter(Protocol):
 
     def live(self, done: float, total: float, text: str) -> None:
         """As `progress`, of what a log is told by other lines: only where a line can be redrawn."""
+
+    def board(self, board: Board) -> None:
+        """A table in place of the last one: only where lines can be redrawn."""
 
     def finish(self) -> None:
         """The progress that was told last is over."""
@@ -38,6 +53,9 @@ class Silent:
         """Not told."""
 
     def live(self, done: float, total: float, text: str) -> None:
+        """Not told."""
+
+    def board(self, board: Board) -> None:
         """Not told."""
 
     def finish(self) -> None:
@@ -66,6 +84,9 @@ class Lines:
     def live(self, done: float, total: float, text: str) -> None:
         """Not told: a log has the facts already."""
 
+    def board(self, board: Board) -> None:
+        """Not told: a log has the facts already."""
+
     def finish(self) -> None:
         """Another progress may begin."""
         self._last, self._at = "", 0.0
@@ -80,6 +101,7 @@ class Live:
         self._console = console or Console(stderr=True, highlight=False)
         self._bar: Any = None
         self._task: Any = None
+        self._board: Any = None
 
     def say(self, line: str) -> None:
         """Write the line above the bar."""
@@ -103,11 +125,39 @@ class Live:
         self._task = self._bar.add_task("", total=None)
         self._bar.start()
 
+    def board(self, board: Board) -> None:
+        """Draw the table below what was said."""
+        from rich.live import Live as Screen
+
+        if self._board is None:
+            self._board = Screen(console=self._console, transient=True, auto_refresh=False)
+            self._board.start()
+        self._board.update(_drawn(board, self._console.height), refresh=True)
+
     def finish(self) -> None:
-        """Take the bar away."""
+        """Take the bar and the table away."""
         if self._bar is not None:
             self._bar.stop()
-            self._bar = self._task = None
+        if self._board is not None:
+            self._board.stop()
+        self._bar = self._task = self._board = None
+
+
+def _drawn(board: Board, height: int) -> Any:
+    """As a table of rich; of more rows than the screen has, the last ones."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(board.title), caption=Text(board.footer), box=None, pad_edge=False, title_justify="left",
+        caption_justify="left",
+    )  # fmt: skip
+    for name in board.header:
+        table.add_column(Text(name), no_wrap=True, overflow="ellipsis")
+    first = max(0, len(board.rows) - max(3, height - 6))
+    for number, row in enumerate(board.rows[first:], first):
+        table.add_row(*map(Text, row), style="bold" if number == board.marked else "")
+    return table
 
 
 def for_terminal() -> Reporter:

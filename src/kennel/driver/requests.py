@@ -313,6 +313,7 @@ def create_transform_job(job: Transform) -> Request:
 
 _NAME_MEMBER = {
     "training-job": "TrainingJobName",
+    "tuning-job": "HyperParameterTuningJobName",
     "transform-job": "TransformJobName",
     "model": "ModelName",
     "endpoint-config": "EndpointConfigName",

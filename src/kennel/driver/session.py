@@ -14,7 +14,7 @@ from kennel.driver.errors import DriverError
 from kennel.driver.home import Home
 from kennel.driver.project import AWS, LOCAL, Project
 from kennel.driver.record import Entry, Record
-from kennel.driver.refusals import explained, is_refusal
+from kennel.driver.refusals import explained, is_missing, is_refusal
 from kennel.driver.reporting import Reporter, Silent
 from kennel.driver.requests import Request
 from kennel.driver.validate import require
@@ -131,6 +131,58 @@ class Session:
         """
         with explained(operation):
             return self.call(operation, request, service=service)
+
+    def find(self, operation: str, request: Request) -> Any | None:
+        """Send a Describe request and return the answer; None when there is no such resource.
+
+        Raises:
+            DriverError: it was refused for another reason, in words.
+        """
+        try:
+            return self.send(operation, request)
+        except DriverError as error:
+            if error.__cause__ is not None and is_missing(error.__cause__):
+                return None
+            raise
+
+    def known(self, operation: str, request: Request, what: str, where: str) -> Any:
+        """What `find` finds; one that is not there is an error: `what` is its kind, `where` who lists the others.
+
+        Raises:
+            DriverError: there is none of this name, or it was refused.
+        """
+        answer = self.find(operation, request)
+        if answer is None:
+            [name] = request.values()
+            raise DriverError(f"There is no {what} '{name}' on {self.project.on}.", where)
+        return answer
+
+    def newest(
+        self, operation: str, member: str, *, limit: int, contains: str = "", status: str = ""
+    ) -> list[dict[str, Any]]:
+        """What a List operation gives, page by page, the newest first.
+
+        Args:
+            operation: such as ListTrainingJobs.
+            member: of its answers, with the summaries.
+            limit: how many at most.
+            contains: only names with this text.
+            status: only those of this status.
+
+        Raises:
+            DriverError: they may not be listed.
+        """
+        request: Request = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": min(limit, 100)}
+        request |= {"NameContains": contains} if contains else {}
+        request |= {"StatusEquals": status} if status else {}
+        found: list[dict[str, Any]] = []
+        while len(found) < limit:
+            answer = self.send(operation, request)
+            found += answer[member]
+            if "NextToken" not in answer:
+                break
+            request["NextToken"] = answer["NextToken"]
+        return found[:limit]
 
     def call(self, operation: str, request: Request, *, service: str = "sagemaker") -> Any:
         """Send a request; errors are botocore's own."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from kennel.driver import training, transforming
+from kennel.driver import connection, training, transforming, tuning
 from kennel.driver.errors import DriverError
 from kennel.driver.record import Entry
 from kennel.driver.session import Session
+from kennel.driver.trials import list_trials
 
 
 def refresh(session: Session) -> None:
-    """Ask AWS about recorded jobs whose duration is not known yet; what cannot be asked stays unknown."""
+    """Ask about recorded jobs whose duration is not known yet; what cannot be asked stays unknown.
+
+    The local SageMaker is not started for it: its jobs cost nothing.
+    """
+    if session.is_local and connection.find(session.home) is None:
+        return
     for entry in session.record.alive():
-        if entry.on == session.project.on and not session.is_local and "billable_s" not in entry.details:
+        if entry.on == session.project.on and "billable_s" not in entry.details:
             try:
                 _ask(session, entry)
             except DriverError as error:
@@ -19,13 +25,24 @@ def refresh(session: Session) -> None:
 
 
 def _ask(session: Session, entry: Entry) -> None:
-    if entry.kind not in (training.KIND, transforming.KIND):
+    if entry.kind not in (training.KIND, transforming.KIND, tuning.KIND):
         return
     if (entry.account, entry.region) != (session.account, session.clients.region):
         return
     if entry.kind == transforming.KIND:
         transforming.note_duration(session, entry.name, transforming.describe(session, entry.name))
         return
+    if entry.kind == tuning.KIND:
+        note_tuning(session, entry.name)
+        return
     state = training.describe(session, entry.name)
     if state.is_over:
         session.record.note(entry.kind, entry.name, entry.on, billable_s=state.billable_s)
+
+
+def note_tuning(session: Session, name: str) -> None:
+    """Keep how long the trials of a finished tuning job trained, all together; they are billed one by one."""
+    state = tuning.describe(session, name)
+    if state.is_over:
+        seconds = sum(trial.seconds or 0 for trial in list_trials(session, name))
+        session.record.note(tuning.KIND, name, session.project.on, billable_s=seconds)

@@ -19,8 +19,10 @@ from kennel.driver.session import Session
 from kennel.driver.upload import upload
 
 KIND = "training-job"
+_LISTED = "kennel jobs lists them; kennel logs has --endpoint and --transform for what is no training job."
 TERMINAL = ("Completed", "Failed", "Stopped")
 _POLL_LOCAL_S = 0.5
+_POLL_FIRST_S = 0.1  # until the first line: somebody waits for it
 _POLL_AWS_S = 5.0
 _LAST_LINES_S = 6.0  # CloudWatch Logs shows a line some seconds after it was printed
 
@@ -123,9 +125,7 @@ def start(session: Session, made: Plan) -> str:
         DriverError: a check failed, or a refusal.
     """
     training = made.training
-    if not session.is_local:
-        _check_aws(session, training)
-    _upload(session, made)
+    provide(session, made)
     session.create(
         "CreateTrainingJob", KIND, training.name, made.request,
         instance_type=training.machines.instance_type,
@@ -133,6 +133,17 @@ def start(session: Session, made: Plan) -> str:
         output_uri=training.output_uri,
     )  # fmt: skip
     return training.name
+
+
+def provide(session: Session, made: Plan) -> None:
+    """On AWS, look whether the account can take the job, and put its data where the job reads it.
+
+    Raises:
+        DriverError: a check failed, or the upload did.
+    """
+    if not session.is_local:
+        _check_aws(session, made.training)
+    _upload(session, made)
 
 
 def _check_aws(session: Session, training: Training) -> None:
@@ -167,7 +178,20 @@ def describe(session: Session, name: str) -> JobState:
     Raises:
         DriverError: there is none of this name.
     """
-    answer = session.send("DescribeTrainingJob", requests.by_name(KIND, name))
+    return _state(session.known("DescribeTrainingJob", requests.by_name(KIND, name), "training job", _LISTED))
+
+
+def find(session: Session, name: str) -> JobState | None:
+    """How a job is; None when there is none of this name.
+
+    Raises:
+        DriverError: it may not be described.
+    """
+    answer = session.find("DescribeTrainingJob", requests.by_name(KIND, name))
+    return None if answer is None else _state(answer)
+
+
+def _state(answer: Mapping[str, Any]) -> JobState:
     resources = answer.get("ResourceConfig", {})
     return JobState(
         name=answer["TrainingJobName"],
@@ -204,13 +228,14 @@ def follow(
         DriverError: the job or its log may not be read.
         WaitTimeoutError: it goes on for longer than `timeout_s`.
     """
-    log, poll_s = reader(session, name), _POLL_LOCAL_S if session.is_local else _POLL_AWS_S
+    log, poll_s = reader(session, name), _POLL_FIRST_S if session.is_local else _POLL_AWS_S
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         state = describe(session, name)  # before the log: what it printed before its end is then read, too
         on_state(state)
         for line in log.read():
             on_line(line)
+            poll_s = max(poll_s, _POLL_LOCAL_S)
         if state.is_over:
             if not session.is_local:
                 time.sleep(_LAST_LINES_S)
@@ -252,23 +277,13 @@ def wait(session: Session, name: str, *, timeout_s: float | None = None) -> JobS
     return state
 
 
-def listing(session: Session, *, limit: int = 20, contains: str = "") -> list[dict[str, Any]]:
-    """The newest jobs: name, status, created, ended.
+def listing(session: Session, *, limit: int = 20, contains: str = "", status: str = "") -> list[dict[str, Any]]:
+    """The newest jobs, of any status or of one: name, status, created, ended.
 
     Raises:
         DriverError: they may not be listed.
     """
-    request = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": min(limit, 100)}
-    if contains:
-        request["NameContains"] = contains
-    found: list[dict[str, Any]] = []
-    while len(found) < limit:
-        answer = session.send("ListTrainingJobs", request)
-        found += answer["TrainingJobSummaries"]
-        if "NextToken" not in answer:
-            break
-        request["NextToken"] = answer["NextToken"]
-    return found[:limit]
+    return session.newest("ListTrainingJobs", "TrainingJobSummaries", limit=limit, contains=contains, status=status)
 
 
 def stop(session: Session, name: str) -> None:
@@ -277,4 +292,7 @@ def stop(session: Session, name: str) -> None:
     Raises:
         DriverError: there is none, or it is over.
     """
+    state = describe(session, name)
+    if state.is_over:
+        raise DriverError(f"Job {name} is {state.status} already.", f"kennel logs {name} shows what it printed.")
     session.send("StopTrainingJob", requests.by_name(KIND, name))

@@ -11,7 +11,6 @@ from kennel.driver import artifacts, requests
 from kennel.driver.artifacts import Artifact
 from kennel.driver.errors import DriverError, WaitTimeoutError
 from kennel.driver.logs import TRANSFORM_GROUP, LogReader
-from kennel.driver.refusals import explained, is_missing
 from kennel.driver.reporting import finishing
 from kennel.driver.requests import Machines, Model, Request, Transform, payload_mb, unique_name
 from kennel.driver.session import Session
@@ -99,18 +98,9 @@ def _output(session: Session, output: str | None, name: str) -> str:
 
 
 def _is_model(session: Session, what: str) -> bool:
-    from botocore.exceptions import ClientError
-
     if is_uri(what) or Path(what).expanduser().exists():
         return False
-    with explained("DescribeModel"):
-        try:
-            session.call("DescribeModel", requests.by_name("model", what))
-        except ClientError as error:
-            if is_missing(error):
-                return False
-            raise
-    return True
+    return session.find("DescribeModel", requests.by_name("model", what)) is not None
 
 
 def _model(session: Session, what: str) -> tuple[Model, Artifact]:
@@ -182,7 +172,18 @@ def describe(session: Session, name: str) -> Any:
     Raises:
         DriverError: there is none of this name.
     """
-    return session.send("DescribeTransformJob", requests.by_name(KIND, name))
+    return session.known(
+        "DescribeTransformJob", requests.by_name(KIND, name), "transform job", "kennel status tells what runs."
+    )
+
+
+def listing(session: Session, *, limit: int = 20, contains: str = "", status: str = "") -> list[dict[str, Any]]:
+    """The newest transform jobs, of any status or of one.
+
+    Raises:
+        DriverError: they may not be listed.
+    """
+    return session.newest("ListTransformJobs", "TransformJobSummaries", limit=limit, contains=contains, status=status)
 
 
 def note_duration(session: Session, name: str, answer: Any) -> None:

@@ -57,12 +57,14 @@ class _Connection:
         return await self._read_answer(limit_bytes)
 
     async def _send(self, request: h11.Request, body: Body) -> None:
-        self._writer.write(self._http.send(request) or b"")
+        unsent = self._http.send(request) or b""
         for block in _blocks(body):
-            self._writer.write(self._http.send(h11.Data(data=block)) or b"")
+            # Head and first block together: one call of the kernel, one packet for a small request.
+            self._writer.write(unsent + (self._http.send(h11.Data(data=block)) or b""))
+            unsent = b""
             await self._writer.drain()
+        self._writer.write(unsent)
         self._http.send(h11.EndOfMessage())
-        await self._writer.drain()
 
     async def _read_answer(self, limit_bytes: int, cause: ConnectionError | None = None) -> Answer:
         status, headers, parts, size = 0, {}, [], 0
@@ -127,7 +129,7 @@ class Connections:
         except h11.LocalProtocolError as error:  # fewer bytes than announced, or more
             connection.close()
             raise BrokenError(f"the payload changed while it was sent ({error})") from error
-        except BaseException:
+        except BaseException:  # cancelled, or too large: what is left of the answer must not meet another request
             connection.close()
             raise
         if connection.renew():

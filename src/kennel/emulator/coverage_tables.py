@@ -15,6 +15,7 @@ _NO_VPC = "there are no VPCs here"
 _NO_EXPERIMENTS = "experiments and MLflow are not emulated; the job runs without them"
 _NO_HUB = "hubs and their licences need AWS; send an S3 or file:// URI of your own"
 _ONE_MACHINE = "everything runs on this machine"
+_RULES_ARE_PROCESSES = "a rule is a process of this machine, beside the job; only its S3 output counts"
 _NO_SNS = "there are no topics here; look at OutputLocation and FailureLocation"
 _NO_REGISTRY_AUTH = "docker's own login is used"
 
@@ -43,6 +44,12 @@ _TRAINING: Table = {
         "TensorBoardOutputConfig.LocalPath TensorBoardOutputConfig.S3OutputPath": "",
         "ProfilerConfig.S3OutputPath ProfilerConfig.ProfilingIntervalInMilliseconds": "",
         "ProfilerConfig.ProfilingParameters ProfilerConfig.DisableProfiler": "",
+        "DebugRuleConfigurations DebugRuleConfigurations.RuleConfigurationName": "",
+        "DebugRuleConfigurations.RuleEvaluatorImage DebugRuleConfigurations.RuleParameters": "",
+        "DebugRuleConfigurations.S3OutputPath": "",
+        "ProfilerRuleConfigurations ProfilerRuleConfigurations.RuleConfigurationName": "",
+        "ProfilerRuleConfigurations.RuleEvaluatorImage ProfilerRuleConfigurations.RuleParameters": "",
+        "ProfilerRuleConfigurations.S3OutputPath": "",
     },
     "recorded": {
         "RoleArn": _NO_IAM,
@@ -55,8 +62,9 @@ _TRAINING: Table = {
         "AlgorithmSpecification.TrainingImageConfig.*": _NO_REGISTRY_AUTH,
         "InputDataConfig.DataSource.S3DataSource.ModelAccessConfig.*": "no licence is asked for here",
         "ExperimentConfig.* MlflowConfig.*": _NO_EXPERIMENTS,
-        "DebugRuleConfigurations DebugRuleConfigurations.*": "rules do not run during a job yet",
-        "ProfilerRuleConfigurations ProfilerRuleConfigurations.*": "rules do not run during a job yet",
+        "DebugRuleConfigurations.LocalPath ProfilerRuleConfigurations.LocalPath": _RULES_ARE_PROCESSES,
+        "DebugRuleConfigurations.InstanceType ProfilerRuleConfigurations.InstanceType": _RULES_ARE_PROCESSES,
+        "DebugRuleConfigurations.VolumeSizeInGB ProfilerRuleConfigurations.VolumeSizeInGB": _RULES_ARE_PROCESSES,
         "RemoteDebugConfig.*": "attach with docker exec, or to the process, instead of SSM",
         "InfraCheckConfig.*": "there is one machine, and it has been checked by starting on it",
         "SessionChainingConfig.*": "there are no sessions here",

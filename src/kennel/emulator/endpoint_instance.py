@@ -94,12 +94,8 @@ class Instance:
         return self._ending or self._leaving
 
     def _run(self) -> None:
-        try:
-            while not self._is_over():
-                self._live()
-        except Exception as error:
-            _LOG.exception("Instance %s failed by a fault of the emulator", self._spec.name)
-            self._become(FAILED, f"InternalServerError: {error!r}")
+        while not self._is_over():
+            self._live()
         if not self._leaving:
             self._drain()
         if not self._leaving:
@@ -115,12 +111,18 @@ class Instance:
         except CancelledError:
             return
         except (ServeError, RunnerError) as error:
-            self.failures += 1
-            self._container.stop(0)
-            final = self._must_start and self.target is None
-            self._become(FAILED if final else UNHEALTHY, str(error))
-            pause_s = None if final else min(_MAX_BACKOFF_S, 2.0 ** (self.failures - 2))
-            self._pause(pause_s)
+            self._fail(str(error))
+        except Exception as error:  # a fault of the emulator, which whoever waits for the instance must hear of, too
+            _LOG.exception("Instance %s met a fault of the emulator", self._spec.name)
+            self._fail(f"InternalServerError: {error!r}.")
+
+    def _fail(self, reason: str) -> None:
+        """End what is left of it, say so, and wait before the next start, if there is to be one."""
+        self.failures += 1
+        self._container.stop(0)
+        final = self._must_start and self.target is None
+        self._become(FAILED if final else UNHEALTHY, reason)
+        self._pause(None if final else min(_MAX_BACKOFF_S, 2.0 ** (self.failures - 2)))
 
     def _bring_up(self) -> None:
         if self._container.handle is None:

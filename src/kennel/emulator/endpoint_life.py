@@ -94,7 +94,7 @@ class EndpointLife:
             try:
                 if self._step():
                     return
-            except Exception:
+            except Exception:  # such as a full disk: this thread is the only one that can go on with the endpoint
                 _LOG.exception("Endpoint %s: a fault of the emulator", self.name)
                 time.sleep(_LOOK_S)
             self._wake.wait(_LOOK_S)

@@ -42,7 +42,7 @@ class Home:
 
     @property
     def server_file(self) -> Path:
-        """Who serves this home now: pid, port, url, region. There only while somebody listens."""
+        """Who serves this home now: pid, port, url, region, runner. There only while somebody listens."""
         return self.path / "emulator.json"
 
     @property
@@ -76,6 +76,10 @@ class Home:
     def host_metrics_file(self, name: str) -> Path:
         """What was measured of a training job's hosts: such lines, with host."""
         return self.job_dir(name) / "host-metrics.jsonl"
+
+    def shared_dir(self, name: str) -> Path:
+        """What the trials of a tuning job have in common, while it goes on."""
+        return self.path / "tunings" / safe_name(name) / "shared"
 
     def endpoint_dir(self, name: str) -> Path:
         """An endpoint's own folder."""

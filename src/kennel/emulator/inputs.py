@@ -21,45 +21,52 @@ _DOWNLOADS = 8  # at once
 _MANIFEST_BYTES = 1 << 30
 
 
-def deliver(channel: Channel, folder: Path, target: str, *, rank: int, hosts: int) -> list[Mount]:
-    """Bring a channel of File or FastFile mode to one host.
+def deliver(channel: Channel, folder: Path, *, rank: int, hosts: int) -> None:
+    """Bring a channel of File or FastFile mode to one host; `channel_mounts` tells what has to be mounted then.
 
     Args:
         channel: what is wanted.
         folder: the host's own place for it, below its base folder.
-        target: the folder's path in the container.
         rank: of the host among those that get the channel.
         hosts: how many get it.
-
-    Returns:
-        What has to be mounted beside the host's own folders.
 
     Raises:
         StorageError: the data is not there, or its names lead out of the folder.
     """
-    in_place = channel.uri.scheme == FILE and channel.data_type != MANIFEST and not (channel.is_sharded and hosts > 1)
-    if in_place:
-        return [_mount(channel, folder, target)]
+    folder.mkdir(parents=True, exist_ok=True)
+    if _is_in_place(channel, hosts):
+        if not channel.uri.file.exists():
+            raise StorageError(
+                f"Channel '{channel.name}': there is no {channel.uri.file} on this machine. Correct the S3Uri."
+            )
+        return
     items = list_items(channel)
     if not items:
         raise StorageError(f"Channel '{channel.name}': there is nothing under '{channel.uri}'. Correct the S3Uri.")
     mine = items[rank::hosts] if channel.is_sharded else items
-    folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_DOWNLOADS) as pool:
         for _ in pool.map(lambda item: fetch(item, folder, link=True), mine):
             pass
+
+
+def channel_mounts(channel: Channel, folder: Path, target: str, *, hosts: int) -> list[Mount]:
+    """What has to be mounted beside the host's own folders for a channel, which need not be there yet.
+
+    Args:
+        channel: of File or FastFile mode.
+        folder: the host's own place for it, below its base folder.
+        target: that folder's path in the container.
+        hosts: how many get the channel.
+    """
+    if _is_in_place(channel, hosts):
+        path = channel.uri.file
+        return [Mount(path, target if path.is_dir() else f"{target}/{path.name}", read_only=True)]
     is_own = channel.uri.scheme != FILE and channel.input_mode != FAST_FILE
     return [] if is_own else [Mount(folder, target, read_only=True)]
 
 
-def _mount(channel: Channel, folder: Path, target: str) -> Mount:
-    path = channel.uri.file
-    if not path.exists():
-        raise StorageError(f"Channel '{channel.name}': there is no {path} on this machine. Correct the S3Uri.")
-    folder.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        return Mount(path, target, read_only=True)
-    return Mount(path, f"{target}/{path.name}", read_only=True)
+def _is_in_place(channel: Channel, hosts: int) -> bool:
+    return channel.uri.scheme == FILE and channel.data_type != MANIFEST and not (channel.is_sharded and hosts > 1)
 
 
 def list_items(channel: Channel) -> list[Item]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kennel.classifier.contract import BASE_DIR, ContainerPaths
+from kennel.emulator import tuning_shared
 from kennel.emulator.channels import PIPE, Channel, read_channels
 from kennel.emulator.feeder import Feed, write_feeds
-from kennel.emulator.inputs import deliver
+from kennel.emulator.inputs import channel_mounts, deliver
 from kennel.emulator.runners.base import (
     FEEDER_LABEL,
     GIBIBYTE,
@@ -73,36 +74,68 @@ class JobHost:
         """Those that this host's group gets."""
         return [c for c in read_channels(self.document) if not c.groups or self.host.group in c.groups]
 
-    def prepare(self, runner: Runner, stopped: Callable[[], bool]) -> list[Mount]:
-        """Make the folder anew with configuration and channels, and return what is mounted; none once it is stopped.
+    def lay_out(self) -> None:
+        """Make all folders that are mounted, as far as they are not there."""
+        paths = self.paths
+        for folder in (paths.config_dir, paths.channels_dir, paths.model_dir, paths.output_data_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+        for channel in self._folder_channels():
+            (paths.channels_dir / channel.name).mkdir(exist_ok=True)
+        for mount in (*self._checkpoints(), *self._shared()):
+            mount.source.mkdir(parents=True, exist_ok=True)
+
+    def mounts(self) -> list[Mount]:
+        """Everything of this machine that the program sees, known before the data is there."""
+        paths = self.paths
+        found = [
+            Mount(paths.base / "input", str(_CONTAINER.base / "input")),
+            Mount(paths.model_dir, str(_CONTAINER.model_dir)),
+            Mount(paths.base / "output", str(_CONTAINER.base / "output")),
+        ]
+        for channel in self._folder_channels():
+            target = str(_CONTAINER.channels_dir / channel.name)
+            _, count = self._rank(channel)
+            found += channel_mounts(channel, paths.channels_dir / channel.name, target, hosts=count)
+        return found + self._checkpoints() + self._shared()
+
+    def prepare(self, runner: Runner, stopped: Callable[[], bool], *, anew: bool = True) -> None:
+        """Fill the folder with configuration and channels; it is not whole once the job is stopped.
+
+        Args:
+            runner: who will start the host.
+            stopped: asked before each channel.
+            anew: remove the folder first; not where somebody waits in it.
 
         Raises:
             StorageError: a channel cannot be brought.
             ValueError: a path that this runner cannot offer.
         """
-        shutil.rmtree(self.folder, ignore_errors=True)
-        paths = self.paths
-        for folder in (paths.config_dir, paths.channels_dir, paths.model_dir, paths.output_data_dir):
-            folder.mkdir(parents=True)
+        if anew:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.lay_out()
         self._write_config(runner)
-        mounts = [
-            Mount(paths.base / "input", str(_CONTAINER.base / "input")),
-            Mount(paths.model_dir, str(_CONTAINER.model_dir)),
-            Mount(paths.base / "output", str(_CONTAINER.base / "output")),
-        ]
+        for mount in self._checkpoints():
+            runner.seen_path(self.paths.base, mount.target)
         feeds: list[Feed] = []
         for channel in self.channels():
             if stopped():
-                return []
+                return
             rank, count = self._rank(channel)
+            folder = self.paths.channels_dir / channel.name
             if channel.input_mode == PIPE:
-                feeds.append(Feed(channel, f"{paths.channels_dir / channel.name}_", rank, count))
+                feeds.append(Feed(channel, f"{folder}_", rank, count))
             else:
-                target = str(_CONTAINER.channels_dir / channel.name)
-                mounts += deliver(channel, paths.channels_dir / channel.name, target, rank=rank, hosts=count)
+                deliver(channel, folder, rank=rank, hosts=count)
         if feeds:
             write_feeds(feeds, self.feeds_file)
-        return mounts + list(self._checkpoints(runner))
+
+    def _folder_channels(self) -> list[Channel]:
+        return [channel for channel in self.channels() if channel.input_mode != PIPE]
+
+    def _shared(self) -> list[Mount]:
+        """What the trials of a tuning job have in common; a job of several hosts would write it from each of them."""
+        folder = tuning_shared.folder_of(self.document) if len(self.hosts) == 1 else None
+        return [Mount(folder, str(_CONTAINER.shared_dir))] if folder else []
 
     def _rank(self, channel: Channel) -> tuple[int, int]:
         getting = [host for host in self.hosts if not channel.groups or host.group in channel.groups]
@@ -134,16 +167,13 @@ class JobHost:
         given = (config.get("ProfilingParameters") or {}) if member == "ProfilerConfig" else config
         return os.path.normpath(given.get("LocalPath") or default)
 
-    def _checkpoints(self, runner: Runner) -> Iterator[Mount]:
+    def _checkpoints(self) -> list[Mount]:
         """A folder of this machine is mounted where it is; one of S3 has a folder here that is kept like it."""
         config = self.document.get("CheckpointConfig")
         if not config:
-            return
+            return []
         uri, target = Uri.parse(config["S3Uri"]), self.local_path("CheckpointConfig")
-        source = uri.file if uri.scheme == FILE else self.checkpoints_dir
-        source.mkdir(parents=True, exist_ok=True)
-        runner.seen_path(self.paths.base, target)
-        yield Mount(source, target)
+        return [Mount(uri.file if uri.scheme == FILE else self.checkpoints_dir, target)]
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -155,6 +185,7 @@ class JobHost:
         config = self.document.get("CheckpointConfig")
         uri = Uri.parse(config["S3Uri"]) if config else None
         places = [self.folder, *([uri.file] if uri and uri.scheme == FILE else [])]
+        places += [mount.source for mount in self._shared()]
         return [place for place in places if place.is_dir()]
 
     def checkpoint_sync(self, warn: Callable[[str], None]) -> FolderSync | None:
@@ -206,7 +237,7 @@ class JobHost:
             labels={JOB_LABEL: self.document["TrainingJobName"], SAMPLER_LABEL: self.host.name},
         )
 
-    def launch(self, mounts: list[Mount], log_file: Path) -> Launch:
+    def launch(self, log_file: Path) -> Launch:
         """What the runner is told."""
         algorithm, name = self.document["AlgorithmSpecification"], self.document["TrainingJobName"]
         entrypoint = tuple(algorithm.get("ContainerEntrypoint") or ())
@@ -220,7 +251,7 @@ class JobHost:
             arguments=arguments,
             entrypoint=entrypoint,
             environ=self._environ(),
-            mounts=tuple(mounts),
+            mounts=tuple(self.mounts()),
             hostname=self.host.name,
             hosts=tuple(host.name for host in self.hosts),
             network=f"job.{name}" if several else None,

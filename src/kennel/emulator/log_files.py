@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
+PROCESSING_LOGS = "/aws/sagemaker/ProcessingJobs"  # where rules of training jobs print
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints"  # followed by /NAME
 WARNING_LOGS = "/kennel/warnings"  # what a request asked for and the emulator does not do
 _GROUP = re.compile(r"(/[A-Za-z0-9_#-][.A-Za-z0-9_#-]*)+")  # CloudWatch's characters; no part begins with a dot

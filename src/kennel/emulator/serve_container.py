@@ -114,6 +114,7 @@ class ServeContainer:
         own = ContainerPaths(self.spec.folder)
         paths = ContainerPaths(Path(BASE_DIR))
         if self.spec.is_multi_model:
+            Uri.parse(self.spec.container["ModelDataUrl"])  # what is wrong with it is told now, and not by a request
             own.models_dir.mkdir(parents=True, exist_ok=True)
             return (Mount(own.models_dir, str(paths.models_dir), read_only=True),)
         bring(model_data(self.spec.container), self.spec.model_dir)

@@ -8,10 +8,11 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -112,8 +113,9 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> None:
             service_model(service)
         app = App(context, Gate(credentials, settings.region, port), settings.payload_limit_bytes)
         url = f"http://{LOOPBACK}:{port}"
+        about = {"pid": os.getpid(), "port": port, "url": url, "region": settings.region, "runner": runner.name}
         try:
-            Server(app, lambda: _announce(home, port, url, settings.region, listening)).run([listener])
+            Server(app, lambda: _announce(home, about, listening)).run([listener])
         finally:
             home.server_file.unlink(missing_ok=True)
             context.hosting.close()
@@ -130,10 +132,10 @@ def _runner(settings: Settings) -> Runner:
         raise EmulatorError(str(error)) from error
 
 
-def _announce(home: Home, port: int, url: str, region: str, listening: Callable[[str], None]) -> None:
-    write_json(home.server_file, {"pid": os.getpid(), "port": port, "url": url, "region": region})
-    request_log.event("listening", url=url, pid=os.getpid())
-    listening(url)
+def _announce(home: Home, about: Mapping[str, Any], listening: Callable[[str], None]) -> None:
+    write_json(home.server_file, about)
+    request_log.event("listening", url=about["url"], pid=about["pid"])
+    listening(about["url"])
 
 
 @contextlib.contextmanager

@@ -17,8 +17,11 @@ from kennel.emulator.job_status import ENDED, KIND
 from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
 from kennel.emulator.metric_log import metric_refusals
 from kennel.emulator.outputs import output_refusals
+from kennel.emulator.rule_requests import rule_refusals
+from kennel.emulator.rules import Rules
 from kennel.emulator.runners.base import JOB_LABEL, Runner, RunnerError
 from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.standbys import Standbys
 from kennel.emulator.storage import StorageError
 from kennel.emulator.store import MissingError, Store
 from kennel.emulator.training_config import read_hosts
@@ -40,7 +43,9 @@ class TrainingJobs:
         feeders = (
             runner if isinstance(runner, ProcessRunner) else ProcessRunner(home.path / "feeders", home.images_file)
         )
-        self._tools = Tools(store, home, runner, feeders, region, stop_grace_s)
+        standbys = Standbys(home.path / "standby", runner)
+        self._tools = Tools(store, home, runner, feeders, standbys, region, stop_grace_s)
+        self._rules = Rules(store, home, feeders, region, self.stop)
         self._leaving = threading.Event()
         self._lock = threading.Lock()
         self._jobs: dict[str, tuple[TrainingJob, threading.Thread]] = {}
@@ -53,7 +58,12 @@ class TrainingJobs:
             return [str(error)]
         hosts = read_hosts(request)
         found = [*channel_refusals(channels, tuple(dict.fromkeys(host.group for host in hosts)))]
-        found += [*metric_refusals(request), *output_refusals(request), *_spot_refusals(request)]
+        found += [
+            *metric_refusals(request),
+            *output_refusals(request),
+            *rule_refusals(request),
+            *_spot_refusals(request),
+        ]
         isolated = bool(request.get("EnableNetworkIsolation"))
         runner_says = self._tools.runner.refusal(len(hosts), isolated=isolated)
         return found + ([runner_says] if runner_says else [])
@@ -67,6 +77,7 @@ class TrainingJobs:
             thread = threading.Thread(target=self._run, args=(job,), daemon=True, name=f"job-{name}")
             self._jobs[name] = job, thread
             thread.start()
+        self._rules.start(name)
 
     def _run(self, job: TrainingJob) -> None:
         try:
@@ -105,6 +116,8 @@ class TrainingJobs:
     def delete(self, name: str) -> None:
         """Remove what is kept of a job that has ended, but its document and what it uploaded."""
         self.wait(name, timeout_s=10)
+        self._rules.delete(name)
+        self._tools.standbys.end(name)
         shutil.rmtree(self._tools.home.job_dir(name), ignore_errors=True)
         self._tools.home.logs.delete(TRAINING_LOGS, f"{name}/")
         self._tools.home.logs.delete(WARNING_LOGS, f"training-job/{name}")
@@ -132,6 +145,8 @@ class TrainingJobs:
                     if name not in unfinished:
                         runner.remove(handle)
         warm_pool.expire(self._tools.store)
+        self._rules.recover(names)
+        self._tools.standbys.recover()
         for name, document in names.items():
             if name in unfinished:
                 self.start(name)
@@ -143,6 +158,7 @@ class TrainingJobs:
     def close(self, timeout_s: float = 10) -> None:
         """Leave all jobs running; the next server finds them again."""
         self._leaving.set()
+        self._rules.close()
         with self._lock:
             threads = [thread for _, thread in self._jobs.values()]
             for job, _ in self._jobs.values():

@@ -14,15 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kennel.emulator import job_sampling, job_status, outputs, warm_pool
+from kennel.emulator import job_sampling, job_status, job_stops, outputs, warm_pool
 from kennel.emulator.home import Home
 from kennel.emulator.job_hosts import JobHost, job_hosts
 from kennel.emulator.job_metrics import JobMetrics
 from kennel.emulator.job_runs import JobRuns, first_failure, last_line
 from kennel.emulator.job_status import KIND, Document, JobFailure, life
 from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
-from kennel.emulator.runners.base import FEEDER_LABEL, HOST_LABEL, JOB_LABEL, Mount, Runner, RunnerError, Running
+from kennel.emulator.runners.base import FEEDER_LABEL, HOST_LABEL, JOB_LABEL, Runner, RunnerError, Running
 from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.standbys import Standbys
 from kennel.emulator.storage import StorageError
 from kennel.emulator.store import MissingError, Store
 from kennel.emulator.sync import FolderSync
@@ -31,8 +32,6 @@ STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL
 _POLL_S = 0.2
 _METRICS_S = 1.0
 _OTHERS_S = 10.0  # for the other hosts to end by themselves after one has failed
-_STOPS = {"user": "Stopped", "max-runtime": "MaxRuntimeExceeded", "max-wait": "MaxWaitTimeExceeded"}
-_INTERRUPTED = "interrupted"
 
 
 class LeaveError(Exception):
@@ -47,6 +46,7 @@ class Tools:
     home: Home
     runner: Runner
     feeders: ProcessRunner
+    standbys: Standbys
     region: str
     stop_grace_s: float
 
@@ -108,7 +108,7 @@ class TrainingJob:
 
     def _prepare(self, document: Document) -> None:
         self._clear()
-        warm_pool.claim(self._tools.store, self.name)
+        pool = warm_pool.claim(self._tools.store, self.name)
         self._change(lambda d: job_status.move(d, "Starting", time.time()) if not self._is_stopping(d) else None)
         document = self._change(lambda d: self._enter(d, "Downloading", resume=True))
         hosts = job_hosts(document, self._folder, self._tools.region)
@@ -117,9 +117,12 @@ class TrainingJob:
             raise JobFailure(f"ClientError: {refusal}")
         if any(host.folder.is_dir() for host in hosts):  # of an attempt that was cut short
             self._hand_over(document, hosts)  # otherwise what it left could not be removed
+        standby = self._tools.standbys.take(pool, hosts[0]) if pool else None
+        if pool and warm_pool.SHARED not in document:
+            self._tools.standbys.end(pool)  # it has been reused; who did not fit waits for nobody
         try:
-            mounts = [host.prepare(self._tools.runner, self._is_stopped) for host in hosts]
             for host in hosts:
+                host.prepare(self._tools.runner, self._is_stopped, anew=standby is None)
                 sync = host.checkpoint_sync(self._warn)
                 if sync and not self._is_stopped():
                     sync.restore()
@@ -128,21 +131,24 @@ class TrainingJob:
         if self._is_stopped():
             self._change(lambda d: life(d).update(phase="uploading", handles={}, streams={}, outcome={}))
             return
-        self._launch(hosts, mounts)
+        self._launch(hosts, standby)
 
-    def _launch(self, hosts: list[JobHost], mounts: list[list[Mount]]) -> None:
+    def _launch(self, hosts: list[JobHost], standby: str | None) -> None:
         now = time.time()
         streams = {host.host.name: f"{self.name}/{host.host.name}-{int(now)}" for host in hosts}
         self._change(lambda d: self._begin_launch(d, streams, now))
         try:
-            for host, mounted in zip(hosts, mounts, strict=True):
+            for host in hosts:
                 feeder = host.feeder()
                 if feeder:
                     self._tools.feeders.start(feeder)
                 log_file = self._tools.home.logs.file(TRAINING_LOGS, streams[host.host.name])
                 log_file.parent.mkdir(parents=True, exist_ok=True)
                 log_file.touch()
-                self._tools.runner.start(host.launch(mounted, log_file))
+                if standby:
+                    self._tools.runner.begin(standby, host.launch(log_file))
+                else:
+                    self._tools.runner.start(host.launch(log_file))
         except RunnerError as error:
             raise JobFailure(f"ClientError: {error}") from error
 
@@ -186,6 +192,8 @@ class TrainingJob:
         running = [sync for sync in syncs if sync]
         for sync in running:
             sync.start()
+        shared = document.get(warm_pool.SHARED) or {"name": "", "seconds": 0}
+        self._keep_warm(document, shared["name"], shared["seconds"])
         self._metrics.watch(document)
         try:
             outcome = self._wait(document)
@@ -199,7 +207,7 @@ class TrainingJob:
         self._hand_over(document, hosts)
         job_sampling.finish(self.name, self._tools.feeders)
         self._finish_syncs(running, may_fail=bool(outcome.get("failed")))
-        if outcome.get("stop") == _INTERRUPTED:
+        if outcome.get("stop") == job_stops.INTERRUPTED:
             self._change(self._interrupt)
             self._clear()
             return
@@ -254,32 +262,10 @@ class TrainingJob:
 
     def _apply_limits(self, document: Document) -> Document:
         """Note a stop that is due."""
-        reason = life(document).get("stop") or self._stop_reason(document, time.time())
-        if reason is None or life(document).get("stop"):
+        if life(document).get("stop"):
             return document
-        return self._change(lambda d: self._begin_stop(d, reason))
-
-    def _stop_reason(self, document: Document, now: float) -> str | None:
-        if self._is_stopping(document):
-            return "user"
-        limits = document.get("StoppingCondition") or {}
-        if job_status.spent_s(document, now) > limits.get("MaxRuntimeInSeconds", 86_400):
-            return "max-runtime"
-        if now - document["CreationTime"] > limits.get("MaxWaitTimeInSeconds", float("inf")):
-            return "max-wait"
-        if not self._interrupt_file.exists():
-            return None
-        self._interrupt_file.unlink()
-        if document.get("EnableManagedSpotTraining"):
-            return _INTERRUPTED
-        self._warn("An interruption was asked for, but the job has no EnableManagedSpotTraining; it goes on.")
-        return None
-
-    def _begin_stop(self, document: Document, reason: str) -> None:
-        life(document).update(stop=reason, stopped_at=time.time())
-        if reason in ("max-runtime", "max-wait"):
-            document["TrainingJobStatus"] = "Stopping"
-            job_status.move(document, "Stopping", time.time())
+        reason = job_stops.due(document, time.time(), self._interrupt_file, self._warn)
+        return self._change(lambda d: job_stops.begin(d, reason, time.time())) if reason else document
 
     def _interrupt(self, document: Document) -> None:
         """Go back to the start, with what the checkpoints hold."""
@@ -317,6 +303,7 @@ class TrainingJob:
         failed, stop = outcome.get("failed"), outcome.get("stop")
         document = self._change(lambda d: self._enter(d, "Uploading"))
         hosts = job_hosts(document, self._folder, self._tools.region)
+        self._keep_warm(document, self.name, warm_pool.keep_alive_s(document))  # before the job is seen to have ended
         reason = self._reason(document, hosts, failed) if failed else None
         prepared = [host.paths for host in hosts if host.paths.base.is_dir()]
         try:
@@ -334,13 +321,24 @@ class TrainingJob:
         self._change(note)
         self._clean()
 
+    def _keep_warm(self, document: Document, pool: str, seconds: float) -> None:
+        """Have somebody wait for the next job; a job that was never started leaves nothing behind."""
+        known = life(document)
+        if not seconds or not known.get("handles") or known.get("kept"):
+            return
+        [first, *_] = job_hosts(document, self._folder, self._tools.region)
+        problem = self._tools.standbys.keep(pool, first, seconds)
+        self._change(lambda d: life(d).update(kept=True))
+        if problem:
+            self._warn(problem)
+
     def _end(self, document: Document, failed: object, stop: str | None, reason: str | None) -> None:
         now = time.time()
         warm_pool.release(document, now)
         if failed:
             job_status.end(document, "Failed", "Failed", now, reason)
         elif stop or self._is_stopping(document):
-            job_status.end(document, "Stopped", _STOPS[stop or "user"], now)
+            job_status.end(document, "Stopped", job_stops.SECONDARY[stop or job_stops.USER], now)
         else:
             job_status.end(document, "Completed", "Completed", now)
 
@@ -350,7 +348,12 @@ class TrainingJob:
         return outputs.failure_reason(host.paths, failed["code"], failed["reason"], last_line(logs[-1]) if logs else "")
 
     def _fail(self, reason: str) -> None:
-        self._change(lambda d: job_status.end(d, "Failed", "Failed", time.time(), reason))
+        def end(document: Document) -> None:
+            now = time.time()
+            warm_pool.release(document, now, lost=not reason.startswith("ClientError"))
+            job_status.end(document, "Failed", "Failed", now, reason)
+
+        self._change(end)
         self._clean()
 
     def _clean(self) -> None:

@@ -5,18 +5,20 @@ Sources: developer guide, "Custom Inference Code with Batch Transform"; API refe
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import http.client
+import functools
 import json
+import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from kennel.emulator.container_client import Answer, BrokenError, Connections, NotSentError
 
 _PARAMETERS_S = 10.0  # for the answer to GET /execution-parameters
 _FIRST_PAUSE_S = 0.5  # before the first retry; each further one is twice as long
-_BLOCK_BYTES = 1 << 16
 _SHOWN_CHARS = 300  # of a container's answer
 _TRY_AGAIN = (408, 429)  # beside every 5xx: another answer may come later
 
@@ -33,15 +35,13 @@ class AbandonedError(Exception):
 class TransformClient:
     """Invokes one container, from several threads at once, over connections that are kept."""
 
-    host: str
-    port: int
+    connections: Connections
     headers: Mapping[str, str]
     timeout_s: float  # of one try
     retries: int
     abandoned: threading.Event
     ended: Callable[[], str | None]  # how the container ended, if it has
     note: Callable[[str], None] = lambda _: None  # told every failed try
-    _own: threading.local = field(default_factory=threading.local)
 
     def execution_parameters(self) -> dict[str, Any]:
         """What the container says at GET /execution-parameters; nothing where it does not know that path.
@@ -49,15 +49,12 @@ class TransformClient:
         Raises:
             InvocationError: it answers neither with a JSON object nor with 404.
         """
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=_PARAMETERS_S)
         try:
-            connection.request("GET", "/execution-parameters")
-            response = connection.getresponse()
-            status, body = response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise InvocationError(f"GET /execution-parameters: {_named(error)}") from error
-        finally:
-            connection.close()
+            answer = self._request("GET", "/execution-parameters", {}, b"", _PARAMETERS_S)
+        except (NotSentError, BrokenError, TimeoutError) as error:
+            problem = str(error) or f"no answer in {_PARAMETERS_S:g} s"
+            raise InvocationError(f"GET /execution-parameters: {problem}") from error
+        status, body = answer.status, answer.body
         if status in (404, 405, 501):
             return {}
         with contextlib.suppress(ValueError):
@@ -77,12 +74,15 @@ class TransformClient:
         for left in range(self.retries, -1, -1):
             problem, again = "", True
             try:
-                status, body = self._post(payload)
-                if 200 <= status < 300:
-                    return body
-                problem, again = _answer(status, body), status >= 500 or status in _TRY_AGAIN
-            except (OSError, http.client.HTTPException) as error:
-                problem = self._lost(error)
+                answer = self._request("POST", "/invocations", self.headers, payload, self.timeout_s)
+                if 200 <= answer.status < 300:
+                    return answer.body
+                problem = _answer(answer.status, answer.body)
+                again = answer.status >= 500 or answer.status in _TRY_AGAIN
+            except TimeoutError:
+                problem = f"the container did not answer within {self.timeout_s:g} s (InvocationsTimeoutInSeconds)"
+            except (NotSentError, BrokenError) as error:
+                problem = f"the container gave no answer: {error}"
             if self.abandoned.is_set():
                 raise AbandonedError
             self.note(problem)
@@ -93,56 +93,22 @@ class TransformClient:
             pause_s *= 2
         raise AssertionError  # the last round returns or raises
 
-    def _lost(self, error: Exception) -> str:
-        connection = self._connection()
-        connection.close()
-        if isinstance(error, TimeoutError):
-            return f"the container did not answer within {self.timeout_s:g} s (InvocationsTimeoutInSeconds)"
-        return f"the container gave no answer: {_named(error)}"
+    def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
+        """The whole answer within the time."""
 
-    def _connection(self) -> http.client.HTTPConnection:
-        if not hasattr(self._own, "connection"):
-            self._own.connection = http.client.HTTPConnection(self.host, self.port)
-        found: http.client.HTTPConnection = self._own.connection
-        return found
+        async def exchange() -> Answer:
+            async with asyncio.timeout(timeout_s):
+                return await self.connections.request(method, path, headers, body, sys.maxsize)
 
-    def _post(self, payload: bytes) -> tuple[int, bytes]:
-        """Status and body. A connection that was kept and has been closed since is opened anew."""
-        connection = self._connection()
-        for fresh in (connection.sock is None, True):
-            deadline = time.monotonic() + self.timeout_s
-            connection.timeout = self.timeout_s
-            if connection.sock:
-                connection.sock.settimeout(self.timeout_s)
-            try:
-                connection.request("POST", "/invocations", payload, dict(self.headers))
-                response = connection.getresponse()
-                return response.status, _read(response, connection, deadline)
-            except (ConnectionError, http.client.BadStatusLine):
-                connection.close()
-                if fresh:
-                    raise
-        raise AssertionError  # the second round returns or raises
+        return asyncio.run_coroutine_threadsafe(exchange(), _loop()).result()
 
 
-def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnection, deadline: float) -> bytes:
-    """The whole body, in time: a socket's own limit begins anew with every byte."""
-    blocks = []
-    while block := response.read1(_BLOCK_BYTES):
-        blocks.append(block)
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        if connection.sock:
-            connection.sock.settimeout(left_s)
-    response.close()  # only then the connection takes another request
-    if response.length:  # read1 does not tell an answer that was cut off
-        raise http.client.IncompleteRead(b"".join(blocks), response.length)
-    return b"".join(blocks)
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """The event loop of all connections to transform containers, in a thread that ends with the process."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True, name="transform-connections").start()
+    return loop
 
 
 def _answer(status: int, body: bytes) -> str:

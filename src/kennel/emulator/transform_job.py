@@ -19,6 +19,7 @@ from typing import Any
 
 from kennel.emulator.assembling import output_uri
 from kennel.emulator.channels import Channel
+from kennel.emulator.container_client import Connections
 from kennel.emulator.home import Home
 from kennel.emulator.inputs import list_items
 from kennel.emulator.log_files import TRANSFORM_LOGS
@@ -161,7 +162,7 @@ class TransformJob:
 
     def _client(self, instance: _Instance, settings: TransformSettings) -> TransformClient:
         return TransformClient(
-            *instance.container.address(),
+            Connections(*instance.container.address()),
             headers=settings.headers,
             timeout_s=settings.timeout_s,
             retries=settings.retries,

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 
+from kennel.emulator import tuning_shared
 from kennel.emulator.home import Home
 from kennel.emulator.job_status import KIND as TRAINING_KIND
 from kennel.emulator.operations.context import Jobs
@@ -55,6 +56,8 @@ class TuningJobs:
         except Exception:
             _LOG.exception("Tuning job %s failed by a fault of the emulator", job.name)
         finally:
+            if job.has_ended():
+                tuning_shared.remove(self._tools.home, job.name)
             with self._lock:
                 self._jobs.pop(job.name, None)
                 self._owners = {trial: owner for trial, owner in self._owners.items() if owner is not job}
@@ -82,9 +85,13 @@ class TuningJobs:
 
     def recover(self) -> None:
         """Go on with every tuning job that has not ended."""
-        for document in self._tools.store.all(KIND):
-            if document["HyperParameterTuningJobStatus"] not in ENDED:
-                self.start(document["HyperParameterTuningJobName"])
+        documents = self._tools.store.all(KIND)
+        going_on = [
+            one["HyperParameterTuningJobName"] for one in documents if one["HyperParameterTuningJobStatus"] not in ENDED
+        ]
+        tuning_shared.remove_others(self._tools.home, going_on)
+        for name in going_on:
+            self.start(name)
 
     def close(self, timeout_s: float = 10) -> None:
         """Leave all trials running; the next server goes on."""
@@ -93,7 +100,7 @@ class TuningJobs:
             running = list(self._jobs.values())
         for job, _ in running:
             job.wake()
+        self._searcher.leave()
         deadline = time.monotonic() + timeout_s
         for _, thread in running:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._searcher.close()

@@ -15,22 +15,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kennel.emulator import tuning_status
+from kennel.emulator import tuning_shared, tuning_status
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.home import Home
 from kennel.emulator.job_status import KIND as TRAINING_KIND
 from kennel.emulator.operations.context import Jobs, resource_arn
 from kennel.emulator.operations.resources import WARNINGS
 from kennel.emulator.operations.tags import TAGS
-from kennel.emulator.operations.training_jobs import begin_training_stop, training_document
+from kennel.emulator.operations.training_jobs import begin_stopping, training_document
 from kennel.emulator.store import Document, ExistsError, MissingError, Store
 from kennel.emulator.tuning_problem import Problem, Trial
 from kennel.emulator.tuning_request import job_limit, resource_of
 from kennel.emulator.tuning_searcher import Searcher, SearchError
 from kennel.emulator.tuning_status import KIND, TRIALS, is_open, value_of
 from kennel.emulator.tuning_trials import definitions_of, objective_of, space_of, training_request, trial_name
+from kennel.emulator.warm_pool import SHARED
 
 _STATUS = "HyperParameterTuningJobStatus"
+_WARM_S = 60  # that a container or process waits for the next trial
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,13 @@ class TuningJob:
                 self._fail(f"InternalServerError: {type(error).__name__}: {error}")
                 raise
 
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen; so, too, when it was deleted."""
+        try:
+            return self._document()[_STATUS] in tuning_status.ENDED
+        except MissingError:
+            return True
+
     def _round(self) -> bool:
         """Do what can be done now; whether the job has ended."""
         self._wake.clear()  # first, so that a change that comes now is seen in the next round
@@ -83,6 +92,8 @@ class TuningJob:
                 self._stop_early(document)
                 why = self._launch(document)
             except SearchError as error:
+                if self._leaving.is_set():  # the next server asks again
+                    return False
                 self._fail(f"InternalServerError: {error}")
                 return True
         if why is None:
@@ -178,7 +189,14 @@ class TuningJob:
         definition = definitions_of(document)[trial["_definition"]]
         request = training_request(document, definition, name, trial["TunedHyperParameters"])
         job = training_document(request, trial["TrainingJobArn"], trial["CreationTime"])
-        job |= {"TuningJobArn": document["HyperParameterTuningJobArn"], TAGS: document.get(TAGS, {}), WARNINGS: []}
+        self._tools.home.shared_dir(self.name).mkdir(parents=True, exist_ok=True)
+        job |= {
+            "TuningJobArn": document["HyperParameterTuningJobArn"],
+            TAGS: document.get(TAGS, {}),
+            WARNINGS: [],
+            SHARED: {"name": f"{self.name}.{trial['_definition']}", "seconds": _WARM_S},
+        }
+        job |= tuning_shared.given_to_trials(self._tools.home, self.name)
         with contextlib.suppress(ExistsError):
             self._tools.store.insert(TRAINING_KIND, name, trial["CreationTime"], job)
         self._tools.own(name, self)
@@ -259,7 +277,7 @@ class TuningJob:
 
     def _stop_trial(self, name: str) -> None:
         with contextlib.suppress(ValidationException, MissingError):  # it has ended
-            self._tools.store.update(TRAINING_KIND, name, lambda job: begin_training_stop(job, time.time()))
+            self._tools.store.update(TRAINING_KIND, name, lambda job: begin_stopping(job, time.time()))
             self._tools.jobs.stop(name)
 
     def _end(self, why: str) -> bool:

@@ -44,6 +44,7 @@ class Searcher:
         self._log_file = log_file
         self._lock = threading.Lock()
         self._program: _Program | None = None
+        self._leaving = False
 
     def suggest(self, problem: Problem) -> dict[str, str]:
         """The next combination.
@@ -72,20 +73,33 @@ class Searcher:
         with self._lock:
             self._end()
 
+    def leave(self) -> None:
+        """End the program for good, even in the middle of an answer: whoever waits for it gets a SearchError."""
+        self._leaving = True
+        program = self._program
+        if program:
+            program.process.kill()
+        self.close()
+
     def _ask(self, question: dict[str, Any]) -> Any:
         with self._lock:
             try:
                 answer = self._exchange(question)
             except (OSError, ValueError):  # it was killed, as by a machine that was out of memory
-                self._end()
-                try:
-                    answer = self._exchange(question)
-                except (OSError, ValueError) as error:
-                    self._end()
-                    raise SearchError(f"the search does not answer: {error}. {self._log_file} may say why") from error
+                answer = self._again(question)
         if "error" in answer:
             raise SearchError(answer["error"])
         return answer["answer"]
+
+    def _again(self, question: dict[str, Any]) -> dict[str, Any]:
+        self._end()
+        if self._leaving:
+            raise SearchError("the server ends")
+        try:
+            return self._exchange(question)
+        except (OSError, ValueError) as error:
+            self._end()
+            raise SearchError(f"the search does not answer: {error}. {self._log_file} may say why") from error
 
     def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
         program = self._program = self._program or self._start()

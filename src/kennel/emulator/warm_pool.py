@@ -1,7 +1,15 @@
-"""Warm pools as AWS tells of them: what DescribeTrainingJob's WarmPoolStatus says before, during and after a reuse.
+"""Warm pools: which job may take over what another one left, and what DescribeTrainingJob's WarmPoolStatus says of it.
 
-Nothing is kept running for a pool: a container of this machine starts in well under a second, warm or not.
-Source: SageMaker developer guide, "Train Using SageMaker AI Managed Warm Pools", with the members that must match.
+What waits in a pool is the business of standbys.py. A job with KeepAlivePeriodInSeconds leaves a pool of its own name
+when it ends, however it ends, unless the fault was the emulator's; the next one that matches takes it. A pool whose
+instances are this machine is there whether somebody waits in it or not: where nobody can, the job's warnings say why.
+
+The trials of a tuning job have no such status, but follow one another even faster: whoever makes their documents gives
+them the member `_warm_pool`, {"name": a name that all share, "seconds": how long to wait for the next}. Each then takes
+what waits under that name, and has its own successor started while it runs.
+
+Sources: SageMaker developer guide, "SageMaker AI Managed Warm Pools", with the members that must match; API reference,
+WarmPoolStatus.
 """
 
 from __future__ import annotations
@@ -13,6 +21,8 @@ from typing import Any
 from kennel.emulator.job_status import KIND, Document, life
 from kennel.emulator.store import MissingError, Store
 
+SHARED = "_warm_pool"  # a private member of a document: the pool of many jobs that follow one another
+STATUS = "WarmPoolStatus.Status"
 _MATCHING = ("RoleArn", "VpcConfig", "EnableInterContainerTrafficEncryption", "EnableNetworkIsolation")
 _RESOURCES = ("InstanceType", "InstanceCount", "InstanceGroups", "VolumeSizeInGB", "VolumeKmsKeyId")
 
@@ -22,30 +32,36 @@ def keep_alive_s(document: Mapping[str, Any]) -> int:
     return int((document.get("ResourceConfig") or {}).get("KeepAlivePeriodInSeconds") or 0)
 
 
-def claim(store: Store, name: str) -> None:
-    """Give a job that begins an available pool that matches it, if it asks for one and there is one."""
+def claim(store: Store, name: str) -> str | None:
+    """The pool that a job which begins gets, if it asks for one and there is one: that of all, or one that matches."""
     document = store.get(KIND, name)
+    if document.get(SHARED):
+        return str(document[SHARED]["name"])
     if not keep_alive_s(document):
-        return
+        return None
     expire(store)
-    for other in store.all(KIND):
-        if _is_available(other) and _key(other) == _key(document) and _take(store, other["TrainingJobName"], name):
+    claimed = None
+    for other in store.having(KIND, STATUS, "Available"):
+        if _key(other) == _key(document) and _take(store, other["TrainingJobName"], name):
+            claimed = str(other["TrainingJobName"])
             break
     store.update(KIND, name, lambda d: d.update(WarmPoolStatus={"Status": "InUse"}))
+    return claimed
 
 
-def release(document: Document, now: float) -> None:
-    """Make the instances of a job that ends available, in its document."""
+def release(document: Document, now: float, *, lost: bool = False) -> None:
+    """Make the instances of a job that ends available, in its document; not those that a fault of ours has lost."""
     if keep_alive_s(document):
         life(document)["pool_since"] = now
-        document["WarmPoolStatus"] = {"Status": "Available", "ResourceRetainedBillableTimeInSeconds": 0}
+        status = "Terminated" if lost else "Available"
+        document["WarmPoolStatus"] = {"Status": status, "ResourceRetainedBillableTimeInSeconds": 0}
 
 
 def expire(store: Store) -> None:
     """End every pool whose time is over."""
     now = time.time()
-    for document in store.all(KIND):
-        if _is_available(document) and now - life(document)["pool_since"] >= keep_alive_s(document):
+    for document in store.having(KIND, STATUS, "Available"):
+        if now - life(document)["pool_since"] >= keep_alive_s(document):
             _take(store, document["TrainingJobName"], None)
 
 

@@ -10,7 +10,11 @@ from collections.abc import Sequence
 from kennel.insight.errors import InsightError
 
 COMMANDS = {  # a module of `kennel.insight.commands` each, with configure(parser), run(arguments, say) and EXAMPLE
+    "rules": "judge a run by debugger rules",
+    "watch": "judge a training from beside it, as the trainer asks for",
+    "catalogue": "print the tables of debugger rules as Markdown",
     "report": "write the profiler report of a run, or of two side by side",
+    "tuning": "judge what a tuning job found, and write its page",
 }
 
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.emulator.contract.contract_harness import IMAGE, PROBE, Platform, write_images
 from tests.emulator.emulator_harness import running
-from tests.images import docker
+from tests.images import build_program
 
 
 @pytest.fixture(scope="session")
 def probe_image(base_image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder: Path = tmp_path_factory.mktemp("probe")
-    (folder / "probe.py").write_bytes(PROBE.read_bytes())
-    lines = [f"FROM {base_image}", "RUN ln -sf /usr/bin/python3.11 /usr/local/bin/python3", "COPY probe.py /probe.py"]
-    lines += [f"ENTRYPOINT {json.dumps(['python3', '/probe.py'])}"]
-    (folder / "Dockerfile").write_text("\n".join(lines))
-    docker("build", "--quiet", "--tag", IMAGE, str(folder))
-    return IMAGE
+    return build_program(base_image, PROBE, IMAGE, tmp_path_factory.mktemp("probe"))
 
 
 @pytest.fixture(scope="module")

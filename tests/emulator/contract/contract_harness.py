@@ -16,7 +16,7 @@ from botocore.config import Config
 from tests.emulator.emulator_harness import Emulator, wait_for
 
 IMAGE = "kennel-probe:test"
-PROBE = Path(__file__).with_name("probe.py")
+PROBE = Path(__file__).parents[1] / "containers/probe.py"
 ROLE = "arn:aws:iam::000000000000:role/kennel"
 RUNNERS = [pytest.param("process", id="process"), pytest.param("docker", id="docker", marks=pytest.mark.docker)]
 RUNNERS_AND_TIME = [pytest.param("process", id="process", marks=pytest.mark.slow), RUNNERS[1]]

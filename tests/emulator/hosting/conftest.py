@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from tests.emulator.emulator_harness import running
 from tests.emulator.hosting.hosting_harness import ECHO, IMAGE, Hosted, make_home
-from tests.images import docker
+from tests.images import build_program
 
 
 @pytest.fixture
@@ -21,14 +20,8 @@ def runner_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def echo_image(base_image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder: Path = tmp_path_factory.mktemp("echo")
-    (folder / "echo.py").write_bytes(ECHO.read_bytes())
-    lines = [f"FROM {base_image}", "RUN ln -sf /usr/bin/python3.11 /usr/local/bin/python3", "COPY echo.py /echo.py"]
-    lines += ["LABEL com.amazonaws.sagemaker.capabilities.multi-models=true"]
-    lines += [f"ENTRYPOINT {json.dumps(['python3', '/echo.py'])}"]
-    (folder / "Dockerfile").write_text("\n".join(lines))
-    docker("build", "--quiet", "--tag", IMAGE, str(folder))
-    return IMAGE
+    label = "LABEL com.amazonaws.sagemaker.capabilities.multi-models=true"
+    return build_program(base_image, ECHO, IMAGE, tmp_path_factory.mktemp("echo"), label)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.emulator.emulator_harness import Emulator, wait_for
 
 IMAGE = "kennel-echo:test"
 ROLE = "arn:aws:iam::000000000000:role/kennel"
-ECHO = Path(__file__).with_name("echo.py")
+ECHO = Path(__file__).parents[1] / "containers/echo.py"
 _RUNNERS = [pytest.param("process", id="process"), pytest.param("docker", id="docker", marks=pytest.mark.docker)]
 both_runners = pytest.mark.parametrize("runner_name", _RUNNERS, indirect=True)
 

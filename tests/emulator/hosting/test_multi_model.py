@@ -96,6 +96,13 @@ def test_a_model_for_which_there_never_is_room_is_a_model_error(shared: Hosted, 
         ask(shared, "full", "cat.tar.gz")
 
 
+def test_models_below_a_place_that_is_none_fail_the_endpoint(shared: Hosted) -> None:
+    container = {"Image": IMAGE, "Mode": "MultiModel", "ModelDataUrl": "https://models.example/"}
+    shared.sagemaker.create_model(ModelName="nowhere", PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    shared.config("nowhere", "nowhere")
+    assert "is no URI of data" in shared.create("nowhere")["FailureReason"]
+
+
 def test_a_model_that_waits_for_others_to_end_is_not_ready(shared: Hosted, tmp_path: Path) -> None:
     deploy(shared, "busy", tmp_path / "models", Environment={"MY_MAX_MODELS": "1"})
     with shared.in_flight("busy", {"sleep_s": 3}, TargetModel="cat.tar.gz"):

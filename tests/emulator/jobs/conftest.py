@@ -184,7 +184,7 @@ def platform(runner_name: str, tmp_path: Path, request: pytest.FixtureRequest) -
     made = Platform(tmp_path, runner_name)
     yield made
     made.jobs.close()
-    for label in ("kennel.job", "test"):
+    for label in ("kennel.job", "kennel.standby", "test"):
         for handle in made.runner.find(label):
             made.runner.remove(handle)
     for document in made.store.all("training-job"):

@@ -297,7 +297,7 @@ def test_the_failure_file_is_the_reason_with_the_exit_code(platform: Platform) -
 
 
 def test_without_a_failure_file_the_last_line_helps(platform: Platform) -> None:
-    document = platform.run("print('half way'); raise ValueError('broken')")
+    document = platform.run("print('half way', file=sys.stderr); raise ValueError('broken')")
     assert document["FailureReason"] == (
         "AlgorithmError: the program wrote no failure file; the last line of its log: ValueError: broken, exit code: 1"
     )
@@ -381,18 +381,19 @@ def test_metrics_are_read_from_the_log(platform: Platform) -> None:
     definitions = [
         {"Name": "loss", "Regex": r"loss=([-+0-9.e]+|nan)"},
         {"Name": "accuracy", "Regex": r"accuracy=(\S+)"},
+        {"Name": "rate", "Regex": "rate=([0-9]+)"},
         {"Name": "never", "Regex": "never=(.*)"},
     ]
     program = (
-        "print('loss=0.5 accuracy=0.1'); print('loss=nan'); print('loss=2.5e-1 accuracy=x', file=sys.stderr); "
-        "print('accuracy=0.75')"
+        "print('loss=0.5 accuracy=0.1'); print('loss=nan'); print('loss=2.5e-1 accuracy=x'); print('accuracy=0.75'); "
+        "print('rate=3', file=sys.stderr)"  # docker keeps the order of one stream, not that of two
     )
     document = platform.complete(program, AlgorithmSpecification={"MetricDefinitions": definitions})
     final = {one["MetricName"]: one["Value"] for one in document["FinalMetricDataList"]}
-    assert final == {"loss": 0.25, "accuracy": 0.75}
+    assert final == {"loss": 0.25, "accuracy": 0.75, "rate": 3}
     series = [json.loads(line) for line in platform.home.metrics_file("job").read_text().splitlines()]
     assert sorted((one["name"], one["value"]) for one in series) == [
-        ("accuracy", 0.1), ("accuracy", 0.75), ("loss", 0.25), ("loss", 0.5),
+        ("accuracy", 0.1), ("accuracy", 0.75), ("loss", 0.25), ("loss", 0.5), ("rate", 3),
     ]  # fmt: skip
     assert all(document["TrainingStartTime"] <= one["timestamp"] <= document["TrainingEndTime"] for one in series)
 

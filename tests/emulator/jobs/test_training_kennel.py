@@ -55,8 +55,8 @@ def test_the_trainer_leaves_an_artifact_and_all_its_metrics(platform: Platform, 
         assert {"meta.json", "model.safetensors"} <= set(tar.getnames())
     with tarfile.open(platform.output_dir() / "output.tar.gz") as tar:
         names = tar.getnames()
-    assert {"metrics.jsonl", "test_summary.json"} <= set(names)
-    # A request without any Debugger field: what the profiler saw is in the archive.
+    assert {"metrics.jsonl", "test_summary.json", "findings.json"} <= set(names)
+    # A request without any Debugger field: what the rules and the profiler saw is in the archive.
     for part in ("run/", "system/incremental/", "framework/pevents/"):
         assert any(name.startswith(f"profiler/{part}") for name in names), part
     assert {one["MetricName"] for one in document["FinalMetricDataList"]} == set(METRICS)
@@ -89,6 +89,7 @@ def test_two_hosts_train_together(platform: Platform, members: dict[str, Any]) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_jobs_of_two_hosts_train_at_once(platform: Platform, members: dict[str, Any]) -> None:
     for name in ("one", "two"):
         start(platform, name, **members, ResourceConfig={"InstanceCount": 2})

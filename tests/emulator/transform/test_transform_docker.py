@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 
@@ -10,20 +9,14 @@ import pytest
 
 from tests.emulator.emulator_harness import running, wait_for
 from tests.emulator.transform.transform_harness import ECHO, IMAGE, job_request, make_model, outputs, said, wait, write
-from tests.images import docker
+from tests.images import build_program, docker
 
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
 def echo_image(base_image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("echo")
-    (folder / "echo.py").write_bytes(ECHO.read_bytes())
-    lines = [f"FROM {base_image}", "RUN ln -sf /usr/bin/python3.11 /usr/local/bin/python3", "COPY echo.py /echo.py"]
-    lines += [f"ENTRYPOINT {json.dumps(['python3', '/echo.py'])}"]
-    (folder / "Dockerfile").write_text("\n".join(lines))
-    docker("build", "--quiet", "--tag", IMAGE, str(folder))
-    return IMAGE
+    return build_program(base_image, ECHO, IMAGE, tmp_path_factory.mktemp("echo"))
 
 
 @pytest.mark.usefixtures("echo_image")

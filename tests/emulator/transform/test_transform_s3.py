@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulator.emulator_harness import Emulator, running
+from tests.emulator.emulator_harness import Emulator, running, wait_for
 from tests.emulator.s3 import BUCKET, Bucket, bucket
-from tests.emulator.transform.transform_harness import job_request, make_model, run, write_images
+from tests.emulator.transform.transform_harness import (
+    job_request,
+    make_model,
+    run,
+    said,
+    wait,
+    write,
+    write_images,
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +60,22 @@ def test_a_manifest_of_s3_names_objects_of_s3(emulator: Emulator, s3: Bucket, tm
     request = job_request("s3-list", tmp_path, source=source, output={"S3OutputPath": f"s3://{BUCKET}/listed/"})
     assert run(emulator, request)["TransformJobStatus"] == "Completed"
     assert answers(s3, "listed/") == {"listed/b.txt.out": ["two"]}
+
+
+def test_a_stop_while_an_output_is_on_its_way_leaves_it_whole_or_not_at_all(
+    emulator: Emulator, s3: Bucket, tmp_path: Path
+):
+    write(tmp_path, a_txt="one", b_txt="two")
+    client = emulator.client("sagemaker")
+    with s3.halted():
+        request = job_request("s3-stop", tmp_path, output={"S3OutputPath": f"s3://{BUCKET}/stopped/"})
+        client.create_transform_job(**request)
+        wait_for(lambda: said(emulator, "s3-stop", "request"))
+        client.stop_transform_job(TransformJobName="s3-stop")
+        assert client.describe_transform_job(TransformJobName="s3-stop")["TransformJobStatus"] == "Stopping"
+    assert wait(emulator, "s3-stop")["TransformJobStatus"] == "Stopped"
+    wanted = {"stopped/a.txt.out": ["one"], "stopped/b.txt.out": ["two"]}
+    assert answers(s3, "stopped/").items() <= wanted.items()
 
 
 def test_a_bucket_that_cannot_be_read_is_the_reason(emulator: Emulator, tmp_path: Path):

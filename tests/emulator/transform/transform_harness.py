@@ -1,4 +1,4 @@
-"""Transform jobs over folders of this machine, and a model whose container is echo_server.py."""
+"""Transform jobs over folders of this machine, and a model whose container is batch_echo.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.emulator.emulator_harness import Emulator, wait_for
 
-ECHO = Path(__file__).with_name("echo_server.py")
+ECHO = Path(__file__).parents[1] / "containers/batch_echo.py"
 IMAGE = "kennel-batch-echo:test"
 ROLE = "arn:aws:iam::000000000000:role/kennel"
 ENDED = ("Completed", "Failed", "Stopped")

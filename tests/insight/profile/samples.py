@@ -7,6 +7,7 @@ and of a dump of a real SageMaker job (December 2024), but no GPU was at hand, s
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -127,9 +128,9 @@ def _named(metric: str, cores: int, gpus: Sequence[str]) -> list[tuple[str, str,
 
 def described(folder: Path, **facts: object) -> None:
     """What a process tells of itself."""
-    path = folder / "run/1-algo-1.json"
+    path = folder / f"run/{os.getpid()}-algo-1.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"node": "algo-1", "pid": 1, "rank": 0, **facts}))
+    path.write_text(json.dumps({"node": "algo-1", "pid": os.getpid(), "rank": 0, **facts}))
 
 
 def steady(value: float) -> Callable[[int], float]:

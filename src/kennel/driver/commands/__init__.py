@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kennel.driver.commands import jobs, machine, money, reports, serving
+from kennel.driver.commands import insight, jobs, machine, money, reports, serving, tuning
 from kennel.driver.commands.context import Context, Result
 
 COMMANDS: dict[str, Callable[[Context], Result]] = {
@@ -15,9 +15,14 @@ COMMANDS: dict[str, Callable[[Context], Result]] = {
     "doctor": machine.examine,
     "data": machine.data,
     "train": jobs.train,
+    "tune": tuning.tune,
+    "tune show": tuning.show,
+    "tune jobs": tuning.jobs,
+    "tune stop": tuning.stop,
     "jobs": jobs.jobs,
     "logs": jobs.logs,
     "stop": jobs.stop,
+    "rules": insight.rules,
     "report": reports.report,
     "deploy": serving.deploy,
     "predict": serving.predict,

@@ -32,7 +32,7 @@ class Context:
     out: Callable[[str], None]  # for results that come line by line
 
 
-def assignments(texts: Sequence[str], flag: str) -> dict[str, str]:
+def assignments(texts: Sequence[str], flag: str, value_name: str = "VALUE") -> dict[str, str]:
     """`NAME=VALUE` words as a mapping.
 
     Raises:
@@ -42,7 +42,7 @@ def assignments(texts: Sequence[str], flag: str) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise DriverError(f"{flag} is '{text}'.", f"Write {flag} NAME=VALUE.")
+            raise DriverError(f"{flag} is '{text}'.", f"Write {flag} NAME={value_name}.")
         values[name] = value
     return values
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
-from kennel.driver import hosting, tables, training, transforming
+from kennel.driver import hosting, tables, training, transforming, tuning
 from kennel.driver.commands.context import Context, Result, assignments, dry_run, tell_price
 from kennel.driver.errors import DriverError
 from kennel.driver.logs import LogLine, LogReader, describe_metrics
@@ -17,9 +17,11 @@ _FOLLOW_S = 1.0
 def train(context: Context) -> Result:
     """Plan, send and follow a training job."""
     arguments, session = context.arguments, context.session
-    channels = assignments(arguments.channel, "--channel")
+    channels = assignments(arguments.channel, "--channel", "PLACE")
     if arguments.pretrained:
         channels["pretrained"] = arguments.pretrained
+    if arguments.from_tuning and arguments.data is None and "train" not in channels:
+        channels = {**tuning.channels_of(session, arguments.from_tuning), **channels}
     made = training.plan(session, arguments.data, channels=channels, name=arguments.name)
     machines, limit_s = made.training.machines, made.training.max_runtime_s
     if arguments.dry_run:
@@ -94,14 +96,15 @@ def logs(context: Context) -> Result:
         context.out(json.dumps(line.__dict__, ensure_ascii=False) if arguments.json else _shown(line))
 
     if arguments.endpoint or arguments.transform:
-        reader = (hosting if arguments.endpoint else transforming).reader(session, arguments.name)
-        _print_log(reader, show, follow=arguments.follow)
+        place = hosting if arguments.endpoint else transforming
+        place.describe(session, arguments.name)  # a name that is none is said, not shown as an empty log
+        _print_log(place.reader(session, arguments.name), show, follow=arguments.follow)
         return Result("", None)
     if arguments.follow:
         state = training.follow(session, arguments.name, show)
         session.reporter.say(f"Job {state.name} is {state.status}{f': {state.failure}' if state.failure else ''}")
         return Result("", None, int(state.status == "Failed"))
-    training.describe(session, arguments.name)  # a name that is none is said, not shown as an empty log
+    training.describe(session, arguments.name)
     _print_log(training.reader(session, arguments.name), show, follow=False)
     return Result("", None)
 

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from kennel.driver import connection, doctor, findings, hosting, tables, training
+from kennel.driver import connection, doctor, findings, hosting, tables, training, transforming, tuning
 from kennel.driver.commands.context import Context, Result
+from kennel.driver.errors import DriverError
+from kennel.driver.session import Session
+
+_SHOWN = 20  # of each kind
+_RUNNING = ("jobs", "tuning_jobs", "transform_jobs", "endpoints")
 
 
 def up(context: Context) -> Result:
     """Start the local SageMaker."""
     session, port = context.session, context.arguments.port
-    running = connection.start(session.home, session.reporter.say, runner=session.project.runner, port=port)
-    return Result(f"The local SageMaker answers at {running.url} (process {running.pid}).", _emulator(running))
+    wanted = session.project.runner
+    running = connection.start(session.home, session.reporter.say, runner=wanted, port=port)
+    if wanted not in ("auto", running.runner):
+        raise _other(f"It starts images with {running.runner}, not with {wanted}.")
+    if port and not running.url.endswith(f":{port}"):
+        raise _other(f"It listens at {running.url}, not on port {port}.")
+    return Result(f"The local SageMaker answers at {running.url} ({_process(running)}).", _emulator(running))
+
+
+def _other(problem: str) -> DriverError:
+    return DriverError(f"The local SageMaker runs already. {problem}", "kennel down ends it; its jobs go on.")
+
+
+def _process(running: connection.Emulator) -> str:
+    return f"process {running.pid}, runner {running.runner}"
 
 
 def _emulator(running: connection.Emulator) -> dict[str, Any]:
-    return {"pid": running.pid, "url": running.url, "region": running.region}
+    return {"pid": running.pid, "url": running.url, "region": running.region, "runner": running.runner}
 
 
 def down(context: Context) -> Result:
@@ -34,15 +53,27 @@ def status(context: Context) -> Result:
     paid = [entry for entry in alive if entry.on == "aws"]
     rows: list[tuple[str, Any]] = [
         ("home", session.home.path),
-        ("local SageMaker", f"{running.url}, process {running.pid}" if running else "not running"),
+        ("local SageMaker", f"{running.url}, {_process(running)}" if running else "not running"),
     ]
+    data: dict[str, Any] = {"home": str(session.home.path), "emulator": _emulator(running) if running else None}
     if running:
-        states = [job["TrainingJobStatus"] for job in training.listing(session, limit=100)]
-        serving = [endpoint["EndpointName"] for endpoint in hosting.listing(session)]
-        rows += [("jobs in progress", states.count("InProgress")), ("endpoints", ", ".join(serving) or "none")]
+        data["jobs"] = _unfinished(session, training.listing, "TrainingJob")
+        data["tuning_jobs"] = _unfinished(session, tuning.listing, "HyperParameterTuningJob")
+        data["transform_jobs"] = _unfinished(session, transforming.listing, "TransformJob")
+        data["endpoints"] = {one["EndpointName"]: one["EndpointStatus"] for one in hosting.listing(session)}
+        rows += [(name.replace("_", " "), _listed(data[name])) for name in _RUNNING]
     rows.append(("recorded", f"{len(alive) - len(paid)} on local, {len(paid)} on aws; kennel clean deletes them"))
-    data = {"home": str(session.home.path), "emulator": _emulator(running) if running else None, "recorded": len(alive)}
-    return Result(tables.pairs(rows), data)
+    return Result(tables.pairs(rows), {**data, "recorded": len(alive)})
+
+
+def _unfinished(session: Session, listing: Callable[..., list[dict[str, Any]]], kind: str) -> dict[str, str]:
+    """Names of jobs that have not ended, with their status."""
+    found = [job for status in ("InProgress", "Stopping") for job in listing(session, limit=_SHOWN, status=status)]
+    return {job[f"{kind}Name"]: job[f"{kind}Status"] for job in found}
+
+
+def _listed(statuses: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({status})" for name, status in statuses.items()) or "none"
 
 
 def env(context: Context) -> Result:

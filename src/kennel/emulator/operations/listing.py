@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations.context import Request
-from kennel.emulator.store import Document, Store
+from kennel.emulator.store import NAME, Document, Selection, Store
 
 DEFAULT_PAGE = 10  # what SageMaker gives when MaxResults is not set
 _BY_TIME = {"CreationTime": "CreationTime", "LastModifiedTime": "LastModifiedTime"}
@@ -28,48 +29,57 @@ class Listing:
     sort_by: str = "CreationTime"  # when SortBy is not set
     sort_keys: Mapping[str, str] = field(default_factory=dict)  # SortBy's values, where they are not members themselves
 
-    def page(self, store: Store, request: Request, keep: Callable[[Document], bool] = bool) -> Document:
-        """The documents that a request asks for and `keep` lets pass, as {"Items": […], "NextToken": …}.
+    def page(
+        self,
+        store: Store,
+        request: Request,
+        keep: Callable[[Document], bool] = bool,
+        equal: Mapping[str, Any] | None = None,
+    ) -> Document:
+        """The documents that a request asks for, as {"Items": […], "NextToken": …}.
+
+        Args:
+            store: all of them.
+            request: of the List operation.
+            keep: what of them is shown; it is asked one by one.
+            equal: further members by dotted path, and the value that they must have; None is any.
 
         Raises:
             ValidationException: the token is none that was given out.
         """
         member = self._sort_member(request.get("SortBy", self.sort_by))
         order = request.get("SortOrder", "Descending" if self.descending else "Ascending")
-        members = list(dict.fromkeys((self.name, *_BY_TIME, *self.members, *filter(None, [self.status]))))
-        found = [one for one in store.select(self.kind, members) if self._matches(one, request) and keep(one)]
-        found.sort(key=lambda one: self._key(one, member), reverse=order == "Descending")
-        if "NextToken" in request:
-            last = _read_token(request["NextToken"])
-            found = [one for one in found if (self._key(one, member) < last) == (order == "Descending")
-                     and self._key(one, member) != last]  # fmt: skip
+        members = list(dict.fromkeys((self.name, *_BY_TIME, *self.members, *filter(None, [self.status, member]))))
+        selection = Selection(
+            order=self._column(member),
+            descending=order == "Descending",
+            bounds=[*self._bounds(request, equal or {})],
+            name_has=request.get("NameContains", ""),
+            after=_read_token(request["NextToken"]) if "NextToken" in request else None,
+        )
         size = request.get("MaxResults", DEFAULT_PAGE)
+        found = list(itertools.islice(filter(keep, store.select(self.kind, members, selection)), size + 1))
         more = len(found) > size
+        last = found[size - 1] if more else {}
         return {
             "Items": found[:size],
-            "NextToken": _token(self._key(found[size - 1], member)) if more else None,
+            "NextToken": _token((last.get(member, 0), last[self.name])) if more else None,
         }
 
     def _sort_member(self, sort_by: str) -> str:
         names = {"Name": self.name, "Status": self.status, **_BY_TIME, **self.sort_keys}
         return names[sort_by]
 
-    def _key(self, document: Document, member: str) -> tuple[Any, str]:
-        return document.get(member, 0), document[self.name]
+    def _column(self, member: str) -> str:
+        return NAME if member == self.name else member
 
-    def _matches(self, document: Document, request: Request) -> bool:
-        return (
-            request.get("NameContains", "").lower() in document[self.name].lower()
-            and request.get("StatusEquals") in (None, document.get(self.status))
-            and all(_within(document, request, member) for member in _BY_TIME)
-        )
-
-
-def _within(document: Document, request: Request, member: str) -> bool:
-    time_s = document.get(member, 0)
-    after_s = request.get(f"{member}After", float("-inf"))
-    before_s = request.get(f"{member}Before", float("inf"))
-    return bool(after_s <= time_s <= before_s)
+    def _bounds(self, request: Request, equal: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+        wanted = {self.status: request.get("StatusEquals"), **equal}
+        yield from ((member, "=", value) for member, value in wanted.items() if value is not None)
+        for member in _BY_TIME:
+            for end, operator in (("After", ">="), ("Before", "<=")):
+                if member + end in request:
+                    yield member, operator, request[member + end]
 
 
 def page_of(documents: Iterable[Document], request: Request, member: str, name: str) -> Document:

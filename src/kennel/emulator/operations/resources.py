@@ -31,7 +31,7 @@ def create(context: Context, kind: str, name: str, document: Document, warnings:
     stored: Request = {key: value for key, value in document.items() if key != "Tags"}
     stored = {"CreationTime": now_s, **stored, TAGS: tags_of(document), WARNINGS: list(warnings)}
     try:
-        context.store.insert(kind, name, now_s, stored)
+        context.store.insert(kind, name, stored["CreationTime"], stored)
     except ExistsError:
         raise _exists(context, kind, name) from None
     if warnings:

@@ -22,6 +22,7 @@ from kennel.emulator.operations.context import Context, Request
 from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.resources import begin_stop, change, create, describe, remove
 from kennel.emulator.store import Document
+from kennel.emulator.warm_pool import STATUS
 
 KIND = "training-job"
 MAX_RUNTIME_S = 86_400  # StoppingCondition's default
@@ -65,19 +66,16 @@ def describe_training_job(context: Context, request: Request) -> Document:
 
 def list_training_jobs(context: Context, request: Request) -> Document:
     """ListTrainingJobs."""
-    pool, plan = request.get("WarmPoolStatusEquals"), request.get("TrainingPlanArnEquals")
-
-    def keep(job: Document) -> bool:
-        return plan is None and pool in (None, job.get("WarmPoolStatus", {}).get("Status"))  # no job has a plan here
-
-    page = _LISTING.page(context.store, request, keep)
+    if "TrainingPlanArnEquals" in request:  # no job has a plan here
+        return {"TrainingJobSummaries": []}
+    page = _LISTING.page(context.store, request, equal={STATUS: request.get("WarmPoolStatusEquals")})
     return {"TrainingJobSummaries": page["Items"], "NextToken": page["NextToken"]}
 
 
 def stop_training_job(context: Context, request: Request) -> Document:
     """StopTrainingJob: SIGTERM, two minutes, SIGKILL; what was written is kept."""
     name, now_s = request["TrainingJobName"], context.clock()
-    change(context, KIND, name, lambda document: begin_training_stop(document, now_s))
+    change(context, KIND, name, lambda document: begin_stopping(document, now_s))
     context.jobs.stop(name)
     return {}
 
@@ -92,7 +90,7 @@ def delete_training_job(context: Context, request: Request) -> Document:
     return remove(context, KIND, name)
 
 
-def begin_training_stop(document: Document, now_s: float) -> None:
+def begin_stopping(document: Document, now_s: float) -> None:
     """Turn InProgress into Stopping, with its transition; nothing where it is Stopping already.
 
     Raises:

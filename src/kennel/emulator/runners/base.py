@@ -6,7 +6,7 @@ emulator: a handle is a string that can be stored, and after a restart the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,8 +14,11 @@ from typing import Protocol
 GIBIBYTE = 1 << 30
 HOME_LABEL, JOB_LABEL, HOST_LABEL, ENDPOINT_LABEL = "kennel.home", "kennel.job", "kennel.host", "kennel.endpoint"
 TRANSFORM_LABEL = "kennel.transform"  # holds the name of a transform job
+RULE_LABEL = "kennel.rule"  # a process that judges the training job which the label names
 SAMPLER_LABEL = "kennel.sampler"  # a process that samples the host that the label names
 FEEDER_LABEL = "kennel.feeder"  # a process that fills the pipes of the host that the label names
+STANDBY_LABEL = "kennel.waits"  # a run that waits for its job
+CAN_WAIT_LABEL = "kennel.standby"  # of an image, not of a run: the argument that makes it wait
 
 
 class RunnerError(Exception):
@@ -52,6 +55,15 @@ class Launch:
     gpus: bool = True  # all that there are
     labels: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None  # None: the image's own
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How an image is started before its job comes."""
+
+    arguments: tuple[str, ...]  # instead of the job's own; the seconds to wait follow
+    identity: str  # what is started, to the bit
+    early: Callable[[Mount], bool]  # whether a mount must be known when it is started; others can come with the job
 
 
 @dataclass(frozen=True)
@@ -142,6 +154,29 @@ class Runner(Protocol):
 
     def own(self, folder: Path, image: str) -> None:
         """Hand a folder that containers wrote into, as root, over to who runs the emulator."""
+
+    def waiting(self, image: str) -> Waiting | None:
+        """How to start an image before its job comes; None when it cannot wait.
+
+        Raises:
+            RunnerError: the engine does not answer.
+        """
+
+    def assign(self, handle: str, labels: Mapping[str, str]) -> None:
+        """Give a run that waits other labels: whoever looks for them finds it from now on, and no more for the old.
+
+        Raises:
+            RunnerError: it does not wait any more.
+        """
+
+    def begin(self, handle: str, launch: Launch) -> None:
+        """Let a run that waits, and was assigned, begin with its job, whose base folder is laid out.
+
+        It has the launch's labels only when it has begun.
+
+        Raises:
+            RunnerError: it cannot be told.
+        """
 
     def multi_model_refusal(self, image: str) -> str | None:
         """Why an image cannot serve several models, as a sentence; None when it can, or when nobody can know.

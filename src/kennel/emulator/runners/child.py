@@ -1,7 +1,8 @@
 """The parent of a program that is run without a container: it outlives the emulator.
 
 `python -m kennel.emulator.runners.child FOLDER` reads FOLDER/launch.json, leaves its session, starts the program,
-appends its lines to the log, and at the end writes FOLDER/exit.json. SIGTERM is handed to the program alone; SIGUSR1
+appends its lines to the log (that which the file names when the first line comes: a program that waited for its job has
+another one by then), and at the end writes FOLDER/exit.json. SIGTERM is handed to the program alone; SIGUSR1
 kills everything that descends from it. When the program ends, so does all that it left running, as in a container.
 """
 
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+from kennel.classifier.contract import write_private
 from kennel.emulator.runners import namespaces
 from kennel.emulator.runners.processes import descendants, start_time
 
@@ -28,11 +30,10 @@ _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
 _LOG_END_S = 5  # for what a descendant that got away keeps open
 
 
-def write(path: Path, value: Any) -> None:
-    """Write JSON so that readers see all of it or nothing of it."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
-    temporary.replace(path)
+def read_launch(folder: Path) -> dict[str, Any]:
+    """What is run."""
+    launch: dict[str, Any] = json.loads((folder / LAUNCH).read_text(encoding="utf-8"))
+    return launch
 
 
 def _prctl(option: int, value: int) -> None:
@@ -40,15 +41,18 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def _pump(pipe: IO[bytes], log_file: Path) -> None:
+def _pump(pipe: IO[bytes], folder: Path) -> None:
     """Append every line with the time at which it came; a line that a kill cut short counts as one."""
+    line = pipe.readline(_LINE_BYTES)
+    log_file = Path(read_launch(folder)["log_file"])
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab", buffering=0) as log:
-        while line := pipe.readline(_LINE_BYTES):
+        while line:
             text = line.decode("utf-8", "replace").rstrip("\r\n")
             event = {"timestamp": time.time_ns() // 1_000_000, "message": text}
             with contextlib.suppress(OSError):  # a full disk must not end the program; the next line may fit
                 log.write((json.dumps(event) + "\n").encode())
+            line = pipe.readline(_LINE_BYTES)
 
 
 def _begin(launch: dict[str, Any]) -> subprocess.Popen[bytes]:
@@ -94,7 +98,7 @@ def _wait(program: int) -> int:
 
 def supervise(folder: Path, ready: int) -> None:
     """Run the program to its end. What is written to `ready` is why it could not start, or nothing."""
-    launch = json.loads((folder / LAUNCH).read_text(encoding="utf-8"))
+    launch = read_launch(folder)
     _prctl(_SET_CHILD_SUBREAPER, 1)
     try:
         process = _begin(launch)
@@ -104,14 +108,14 @@ def supervise(folder: Path, ready: int) -> None:
     program = process.pid
     signal.signal(signal.SIGTERM, lambda *_: _tell(program))
     signal.signal(signal.SIGUSR1, lambda *_: _kill_all(program))
-    write(folder / PROCESS, {"pid": os.getpid(), "started": start_time(os.getpid()), "program": program})
+    write_private(folder / PROCESS, {"pid": os.getpid(), "started": start_time(os.getpid()), "program": program})
     os.close(ready)
     assert process.stdout is not None  # noqa: S101 - asked for above
-    pump = threading.Thread(target=_pump, args=(process.stdout, Path(launch["log_file"])), daemon=True)
+    pump = threading.Thread(target=_pump, args=(process.stdout, folder), daemon=True)
     pump.start()
     code = _wait(program)
     pump.join(_LOG_END_S)
-    write(folder / EXIT, {"code": code, "ended": time.time()})
+    write_private(folder / EXIT, {"code": code, "ended": time.time()})
 
 
 def _tell(program: int) -> None:

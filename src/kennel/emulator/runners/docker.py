@@ -6,6 +6,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import json
 import os
 import sys
 import tempfile
@@ -16,8 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kennel.classifier.contract import ContainerPaths, write_private
 from kennel.emulator.runners.base import (
+    CAN_WAIT_LABEL,
     HOME_LABEL,
+    STANDBY_LABEL,
     Exited,
     Launch,
     Lost,
@@ -26,9 +30,17 @@ from kennel.emulator.runners.base import (
     Running,
     State,
     Usage,
+    Waiting,
 )
 from kennel.emulator.runners.container_log import follow
-from kennel.emulator.runners.docker_command import MissingContainerError, docker, has_gpus, image_labels, inspect
+from kennel.emulator.runners.docker_command import (
+    MissingContainerError,
+    docker,
+    has_gpus,
+    image_facts,
+    image_labels,
+    inspect,
+)
 
 MULTI_MODEL_LABEL = "com.amazonaws.sagemaker.capabilities.multi-models"
 _LOG_LABEL = "kennel.log"
@@ -50,6 +62,7 @@ class DockerRunner:
             RunnerError: no engine answers.
         """
         self._home = str(home)
+        self._assigned = home / "assigned"  # labels of containers that changed hands; docker's own cannot change
         self._owner = owner or (os.getuid(), os.getgid())
         self._gpus = has_gpus()
         self._followers: dict[str, threading.Thread] = {}
@@ -66,8 +79,9 @@ class DockerRunner:
         if launch.network:
             self._make_network(launch.network, internal=launch.isolated)
         handle = self._run(launch, name)
-        self._follow(handle, launch.log_file)
-        self._looked_at[handle] = time.monotonic()
+        if STANDBY_LABEL not in launch.labels:  # its log is that of the job that will come
+            self._follow(handle, launch.log_file)
+            self._looked_at[handle] = time.monotonic()
         return handle
 
     def _run(self, launch: Launch, name: str, *, again: bool = True) -> str:
@@ -136,7 +150,8 @@ class DockerRunner:
         except MissingContainerError:
             return Lost("The container is gone: somebody removed it.")
         if not recently:  # the log ended early, as when the engine restarts, or was never followed by this process
-            self._follow(handle, Path(found["Config"]["Labels"][_LOG_LABEL]))
+            labels = self._new_labels(handle) or found["Config"]["Labels"]
+            self._follow(handle, Path(labels[_LOG_LABEL]))
         self._looked_at[handle] = time.monotonic()
         if found["State"]["Status"] == "created" and _age_s(found["Created"]) > _CREATED_S:
             return Lost("The container was created, but never started: whoever was to do that ended meanwhile.")
@@ -177,6 +192,7 @@ class DockerRunner:
         with self._lock:
             self._followers.pop(handle, None)
             self._looked_at.pop(handle, None)
+        self._record(handle).unlink(missing_ok=True)
         for network in networks:
             if network.startswith(self._container_name("")):
                 _remove_network(network)
@@ -219,11 +235,54 @@ class DockerRunner:
 
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """All containers of this home with the label."""
-        wanted = f"--filter=label={label}" + (f"={value}" if value is not None else "")
+        found = self._listed(label)
+        changed = {path.stem: self._new_labels(path.stem) for path in self._assigned.glob("*.json")}
+        if changed:
+            waited = self._listed(STANDBY_LABEL)
+            found = {handle: text for handle, text in found.items() if handle not in changed}
+            found |= {one: labels[label] for one, labels in changed.items() if one in waited and label in labels}
+        return {handle: text for handle, text in found.items() if value in (None, text)}
+
+    def _listed(self, label: str) -> dict[str, str]:
         form = '{{.ID}}\t{{.Label "' + label + '"}}'
         mine = f"--filter=label={HOME_LABEL}={self._home}"
-        listing = docker("ps", "--all", "--no-trunc", wanted, mine, f"--format={form}")
+        listing = docker("ps", "--all", "--no-trunc", f"--filter=label={label}", mine, f"--format={form}")
         return dict(line.split("\t", 1) for line in listing.splitlines())
+
+    def _record(self, handle: str) -> Path:
+        return self._assigned / f"{handle}.json"
+
+    def _new_labels(self, handle: str) -> dict[str, str]:
+        try:
+            labels: dict[str, str] = json.loads(self._record(handle).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        return labels
+
+    def waiting(self, image: str) -> Waiting | None:
+        """An image that can wait says so by its label; bind mounts outlast a new name of their folder on Linux only."""
+        facts = image_facts(image)
+        argument = (facts["Config"].get("Labels") or {}).get(CAN_WAIT_LABEL) if facts else None
+        if not facts or not argument or sys.platform != "linux":
+            return None
+        return Waiting((argument,), facts["Id"], early=lambda _: True)
+
+    def assign(self, handle: str, labels: Mapping[str, str]) -> None:
+        """Labels in a file, which is there as long as the container is."""
+        try:
+            status = inspect(handle)["State"]["Status"]
+        except MissingContainerError:
+            status = "gone"
+        if status != "running":
+            raise RunnerError(f"The container {handle[:12]} does not wait any more: it is {status}.")
+        write_private(self._record(handle), labels)
+
+    def begin(self, handle: str, launch: Launch) -> None:
+        """Its standby file is in its own folder."""
+        write_private(ContainerPaths(launch.base_dir).standby_file, {"environ": dict(launch.environ)})
+        write_private(self._record(handle), {**launch.labels, _LOG_LABEL: str(launch.log_file)})
+        self._follow(handle, launch.log_file)
+        self._looked_at[handle] = time.monotonic()
 
     def seen_path(self, base_dir: Path, container_path: str) -> str:  # noqa: ARG002 - a container has its own paths
         """The same path."""

@@ -54,6 +54,21 @@ def inspect(container: str) -> dict[str, Any]:
     return found
 
 
+def image_facts(image: str) -> dict[str, Any] | None:
+    """What the engine knows about an image of this machine; None when it has none of that name.
+
+    Raises:
+        RunnerError: the engine does not answer.
+    """
+    try:
+        found: dict[str, Any] = json.loads(docker("image", "inspect", image))[0]
+    except RunnerError as error:
+        if "No such image" in str(error):
+            return None
+        raise
+    return found
+
+
 def image_labels(image: str, pull_s: float) -> dict[str, str]:
     """An image's labels; it is pulled, within `pull_s`, when it is not there.
 

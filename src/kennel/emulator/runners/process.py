@@ -1,9 +1,10 @@
 """Images as plain processes, for machines without docker.
 
 An image stands for a command: Kennel's own images for this project's own entry points, others for what
-KENNEL_HOME/images.json says. A private folder stands for SageMaker's base folder; the program finds it in
-SAGEMAKER_BASE_DIR. What is mounted read-only cannot be written where the machine has namespaces; elsewhere it is a
-symbolic link, which keeps nobody from writing, as is what may be written everywhere.
+KENNEL_HOME/images.json says: {"NAME": [COMMAND]}, or {"NAME": {"command": [COMMAND], "standby": ARGUMENT}} where a
+further argument makes the program wait for its job (standbys.py). A private folder stands for SageMaker's base folder;
+the program finds it in SAGEMAKER_BASE_DIR. What is mounted read-only cannot be written where the machine has
+namespaces; elsewhere it is a symbolic link, which keeps nobody from writing, as is what may be written everywhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -25,14 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import kennel
-from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE
-from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Usage
-from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS, write
+from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths, write_private
+from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Usage, Waiting
+from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS
+from kennel.emulator.runners.commands import Commands, UnknownImageError
 from kennel.emulator.runners.namespaces import possible
 from kennel.emulator.runners.processes import descendants, memory_percent, processor_s, start_time
 
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
-_OWN_IMAGES = {"kennel-train": "kennel.classifier", "kennel-serve": "serving"}
+_MEETINGS = 200  # whose ports are not given to others before somebody listens there
 _NOT_INHERITED = ("AWS_", "KENNEL_", "SAGEMAKER_", "SM_")  # the emulator's own, and what only the platform may say
 _PORT_VARIABLES = ("SAGEMAKER_BIND_TO_PORT",)
 _MEETING_VARIABLE = "MASTER_PORT"  # torchrun's name for the port on which the hosts of a job meet
@@ -49,7 +50,7 @@ class ProcessRunner:
     def __init__(self, runs_dir: Path, images_file: Path) -> None:
         """Keep a folder for each run in `runs_dir`; `images_file` maps images to commands, if it exists."""
         self._runs_dir = runs_dir
-        self._images_file = images_file
+        self._commands = Commands(images_file)
         self._meetings: dict[str, int] = {}  # the port of each network
         self._lock = threading.Lock()
 
@@ -60,8 +61,7 @@ class ProcessRunner:
         folder.mkdir(parents=True)
         port = _free_port() if launch.port else None
         try:
-            write(folder / LAUNCH, self._record(launch, folder, port))
-            (folder / LAUNCH).chmod(0o600)  # the environment may hold secrets
+            write_private(folder / LAUNCH, self._record(launch, folder, port))
             _run_child(folder, launch.image)
         except (RunnerError, OSError, ValueError) as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -91,6 +91,8 @@ class ProcessRunner:
         with self._lock:
             if is_first or network not in self._meetings:
                 self._meetings.pop(network, None)
+                for oldest in list(self._meetings)[: -_MEETINGS or None]:  # of jobs that have ended long ago
+                    del self._meetings[oldest]
                 self._meetings[network] = _free_meeting_port(network, set(self._meetings.values()))
             return self._meetings[network]
 
@@ -100,27 +102,7 @@ class ProcessRunner:
         Raises:
             RunnerError: nobody has said it.
         """
-        known = self._images()
-        names = [image, _without_tag(image), _without_tag(image).rpartition("/")[2]]
-        for name in names:
-            if name in known:
-                return known[name]
-        for part, module in _OWN_IMAGES.items():
-            if part in names[1]:
-                return [sys.executable, "-m", module]
-        raise RunnerError(
-            f"There is no command for the image '{image}', and without docker none can be looked up in it. Name it in "
-            f'{self._images_file}, as {{"{names[2]}": ["python3", "/path/of/program.py"]}}, or use the docker runner.'
-        )
-
-    def _images(self) -> dict[str, list[str]]:
-        try:
-            values = json.loads(self._images_file.read_text(encoding="utf-8"))
-            return {str(name): [str(part) for part in command] for name, command in values.items()}
-        except FileNotFoundError:
-            return {}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise RunnerError(f"{self._images_file} is no JSON object of image names and commands: {error}.") from error
+        return self._commands.find(image).words
 
     def state(self, handle: str) -> State:
         """What the run's folder and the process table say."""
@@ -211,6 +193,37 @@ class ProcessRunner:
                 found[str(folder)] = labels[label]
         return found
 
+    def waiting(self, image: str) -> Waiting | None:
+        """Kennel's own trainer can wait, and what images.json says it of."""
+        with contextlib.suppress(UnknownImageError):
+            command = self._commands.find(image)
+            if command.standby:
+                return Waiting((command.standby,), command.identity(), _is_early)
+        return None
+
+    def assign(self, handle: str, labels: Mapping[str, str]) -> None:
+        """Its launch.json has the labels."""
+        folder = Path(handle)
+        launch = _read(folder / LAUNCH)
+        if launch is None or self._parent(folder) is None:
+            raise RunnerError(f"The process of {folder.name} does not wait any more: it has ended.")
+        write_private(folder / LAUNCH, {**launch, "labels": dict(labels)})
+
+    def begin(self, handle: str, launch: Launch) -> None:
+        """Its standby file tells it the new place of its base folder."""
+        record = _read(Path(handle) / LAUNCH)
+        if record is None:
+            raise RunnerError(f"The process of {Path(handle).name} has ended.")
+        record |= {"folder": str(launch.base_dir), "log_file": str(launch.log_file)}
+        environ = {**launch.environ, BASE_DIR_VARIABLE: str(launch.base_dir)}
+        try:
+            _place_mounts(launch.base_dir, launch.mounts)  # what is mounted read-only is there; the rest is linked
+            write_private(Path(handle) / LAUNCH, record)  # before the first line, which goes to that log
+            write_private(ContainerPaths(launch.base_dir).standby_file, {"environ": environ})
+            write_private(Path(handle) / LAUNCH, {**record, "labels": dict(launch.labels)})
+        except (OSError, ValueError) as error:
+            raise RunnerError(str(error)) from error
+
     def seen_path(self, base_dir: Path, container_path: str) -> str:
         """The place below the private folder that stands for a path below SageMaker's."""
         return str(_place(base_dir, container_path))
@@ -296,6 +309,11 @@ def _place_mounts(base_dir: Path, mounts: tuple[Mount, ...]) -> list[tuple[str, 
     return read_only
 
 
+def _is_early(mount: Mount) -> bool:
+    """Whether a mount is made before the program starts; others are links."""
+    return mount.read_only and possible()
+
+
 def _make_place(source: Path, place: Path) -> None:
     """An empty file or folder for one to be mounted on; what a link left of an earlier run is removed."""
     if place.is_symlink():
@@ -314,10 +332,6 @@ def _link(source: Path, place: Path) -> None:
     elif place.is_dir():
         place.rmdir()  # made for the mount; one that holds something is not replaced
     place.symlink_to(source)
-
-
-def _without_tag(image: str) -> str:
-    return re.sub(r"(:[^:/]+)?(@[^@]+)?$", "", image)
 
 
 def _free_port() -> int:

@@ -21,8 +21,8 @@ EXAMPLE = "python -m kennel.insight report job/output/data --output report --usd
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("source", type=Path, help="what a run left: a folder, or its output.tar.gz")
-    parser.add_argument("--and", dest="second", type=Path, metavar="SOURCE", help="another run, to compare with")
+    parser.add_argument("source", help="what a run left: a folder, its output.tar.gz, or a file:// or s3:// URI")
+    parser.add_argument("--and", dest="second", metavar="SOURCE", help="another run, to compare with")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="write profiler-report.html, .pdf and the rules' JSON there"
     )
@@ -78,14 +78,14 @@ def _parameters(file: Path | None) -> Mapping[str, str]:
         raise InsightError(f"{file} is no JSON object of parameters ({error}). Write one.") from error
 
 
-def _opened(source: Path, name: str, which: int | None, stack: ExitStack) -> Run:
+def _opened(source: str, name: str, which: int | None, stack: ExitStack) -> Run:
     """Read a run from a folder or an archive."""
     try:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         found = read(sources.find(*sources.opened(source, scratch)), name, which)
     except sources.NothingThereError as error:
         raise InsightError(f"{error} Give what a run left: its folder, or its output.tar.gz.") from error
-    return found if found.name else found.named(source.resolve().name.removesuffix(".tar.gz"))
+    return found if found.name else found.named(Path(source).absolute().name.removesuffix(".tar.gz"))
 
 
 def _write(first: Analysis, second: Analysis | None, arguments: argparse.Namespace) -> list[Path]:

@@ -74,6 +74,7 @@ class Document:
     problems: tuple[str, ...]
     sections: tuple[Section, ...]
     footer: str = ""
+    kind: str = "Profiler report"
     figures: tuple[Figure, ...] = field(init=False)
 
     def __post_init__(self) -> None:

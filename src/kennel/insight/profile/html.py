@@ -36,14 +36,14 @@ def page(document: Document) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="color-scheme" content="light dark">
-<title>{escape(document.title)} · Kennel profiler report</title>
+<title>{escape(document.title)} · Kennel {document.kind.lower()}</title>
 <link rel="icon" href="data:,">
 <style>
 {_resource("report.css")}</style>
 </head>
 <body>
 <header>
-<p class="kind">Profiler report</p>
+<p class="kind">{escape(document.kind)}</p>
 <h1>{escape(document.title)}</h1>
 <p class="subtitle">{escape(document.subtitle)}</p>
 </header>

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from kennel.insight.sources import S3Copy
 
 _DEPTH = 9  # from a job's folder to output/data/profiler/framework/pytorch/detailed_profiling/HOUR/STEP, and one more
 _TIMELINE = ("framework", "pevents")
@@ -67,22 +70,42 @@ def find(*roots: Path) -> Sources:
     )
 
 
-def opened(source: Path, scratch: Path) -> list[Path]:
-    """The folders to look into: the source, and what an output.tar.gz in it holds.
+def opened(place: str, scratch: Path) -> list[Path]:
+    """The folders to look into: the place, and what an output.tar.gz in it holds.
 
     Args:
-        source: a folder or an archive.
-        scratch: an empty folder for what is unpacked.
+        place: a folder or an archive, as a path or a file:// URI, or an s3:// prefix.
+        scratch: an empty folder for what is fetched and unpacked.
 
     Raises:
-        NothingThereError: there is no such source, or it cannot be unpacked.
+        NothingThereError: there is nothing at the place, or it cannot be unpacked.
     """
+    source = _local(place, scratch / "s3")
     if source.is_dir():
         archives = sorted(source.glob("*output.tar.gz")) + sorted(source.glob("*/output.tar.gz"))
         return [source, *(unpack(archive, scratch / str(number)) for number, archive in enumerate(archives))]
     if not source.exists():
         raise NothingThereError(f"{source} is not there.")
     return [unpack(source, scratch / "0")]
+
+
+def _local(place: str, folder: Path) -> Path:
+    if place.startswith("s3://"):
+        return _fetched(place, folder)
+    return Path(unquote(urlsplit(place).path)) if place.startswith("file://") else Path(place).expanduser()
+
+
+def _fetched(uri: str, folder: Path) -> Path:
+    """A copy of all objects below a prefix but weights.
+
+    Raises:
+        InsightError: they cannot be read.
+        NothingThereError: there are none.
+    """
+    S3Copy(uri, folder, without="model.tar.gz").refresh()
+    if not folder.exists():
+        raise NothingThereError(f"There is nothing at {uri}.")
+    return folder
 
 
 def unpack(archive: Path, folder: Path) -> Path:
@@ -95,7 +118,8 @@ def unpack(archive: Path, folder: Path) -> Path:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise NothingThereError(f"{archive} cannot be unpacked: {error}.") from error
+        why = str(error).partition("\n")[0].rstrip(".:")  # tarfile goes on with every format that it tried
+        raise NothingThereError(f"{archive} cannot be unpacked: {why}.") from error
     return folder
 
 

@@ -24,11 +24,11 @@ def write(document: Document, folder: Path, *, name: str = NAME, with_pdf: bool 
         with_pdf: drawing it takes as long as all the rest.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = [_put(folder / f"{name}.html", page(document).encode())]
+    made = [put(folder / f"{name}.html", page(document).encode())]
     if with_pdf:
         from kennel.insight.profile.pdf import pdf
 
-        made.append(_put(folder / f"{name}.pdf", pdf(document)))
+        made.append(put(folder / f"{name}.pdf", pdf(document)))
     return made
 
 
@@ -38,7 +38,7 @@ def write_rules(analysis: analysing.Analysis, folder: Path) -> list[Path]:
     target.mkdir(parents=True, exist_ok=True)
     values = {verdict.rule: analysing.rule_json(verdict) for verdict in analysis.verdicts}
     values["Report"] = analysing.to_json(analysis)
-    return [_put(target / f"{name}.json", as_json(value).encode()) for name, value in values.items()]
+    return [put(target / f"{name}.json", as_json(value).encode()) for name, value in values.items()]
 
 
 def as_json(value: object) -> str:
@@ -56,7 +56,8 @@ def _finite(value: object) -> object:
     return value
 
 
-def _put(path: Path, data: bytes) -> Path:
+def put(path: Path, data: bytes) -> Path:
+    """Write a file that is whole or not there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(data)
     return temporary.replace(path)

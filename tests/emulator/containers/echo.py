@@ -5,7 +5,6 @@ of orders: status (with message), size, sleep_s, exit, hang_up, pings, print, re
 Variables: START_SLEEP_S, START_EXIT, START_EXIT_IF (a file), MY_MAX_MODELS (in memory).
 """
 
-import http.server
 import json
 import os
 import pathlib
@@ -14,27 +13,14 @@ import socket
 import sys
 import time
 
-base = pathlib.Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
-model = base / "model/answer.txt"
+import serving_base
+from serving_base import say
+
+model = serving_base.base / "model/answer.txt"
 state = {"pings": True, "models": {}}
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *arguments):
-        pass
-
-    def answer(self, status, body, content_type="application/json", **headers):
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
+class Handler(serving_base.Handler):
     def do_GET(self):
         names = [{"modelName": name, "modelUrl": "there"} for name in sorted(state["models"])]
         page = int(self.path.partition("=")[2] or 0)  # pages of one, so that a client must turn them
@@ -51,7 +37,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(200 if found else 404, b"{}")
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        body = self.body()
         if self.path == "/models":
             self.load(json.loads(body))
         else:
@@ -72,7 +58,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif "status" in orders:
             self.answer(orders["status"], json.dumps({"error": orders.get("message", "as told")}).encode())
         elif "size" in orders:
-            self.answer(200, b"x" * orders["size"], "application/octet-stream")
+            self.answer(200, b"x" * orders["size"])
         else:
             return False
         return True
@@ -84,7 +70,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if word is None:
             self.answer(404, b'{"error": "not loaded"}')
         elif self.headers["Content-Type"] == "text/csv":
-            self.answer(200, body, "text/csv")
+            self.answer(200, body, Content_Type="text/csv")
         else:
             said = {"answer": word, "path": self.path, "pid": os.getpid(), "body": len(body)}
             said["who"] = f"{socket.gethostname()} {os.getpid()}"  # in a container every pid is 1
@@ -92,10 +78,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 said["reached"] = reach(orders["reach"])
             said["headers"] = {name.lower(): value for name, value in self.headers.items()}
             said["environ"] = {k: v for k, v in os.environ.items() if k.startswith(("SAGEMAKER_", "AWS_", "MY_"))}
-            self.answer(200, json.dumps(said).encode(), X_Amzn_SageMaker_Custom_Attributes="from the container")
+            headers = {"X-Amzn-SageMaker-Custom-Attributes": "from the container", "Content-Type": "application/json"}
+            self.answer(200, json.dumps(said).encode(), **headers)
 
     def load(self, request):
-        say("load", self.headers["X-Amzn-SageMaker-Target-Model"])
+        say("load " + self.headers["X-Amzn-SageMaker-Target-Model"])
         if request["model_name"] in state["models"]:
             self.answer(409, b"{}")
         elif len(state["models"]) >= int(os.environ.get("MY_MAX_MODELS", "100")):
@@ -115,20 +102,12 @@ def reach(address):
     return "somebody"
 
 
-def say(*words):
-    sys.stdout.write(" ".join(words) + "\n")
-    sys.stdout.flush()
-
-
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-say("starts", *sys.argv[1:])
+say(" ".join(["starts", *sys.argv[1:]]))
 time.sleep(float(os.environ.get("START_SLEEP_S", "0")))
 if pathlib.Path(os.environ.get("START_EXIT_IF", "/nowhere")).exists():
     os.environ["START_EXIT"] = "5"
 if "START_EXIT" in os.environ:
     say("there is no such class")
     sys.exit(int(os.environ["START_EXIT"]))
-address = "0.0.0.0" if str(base) == "/opt/ml" else "127.0.0.1"
-server = http.server.ThreadingHTTPServer((address, int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler)
-server.daemon_threads = True
-server.serve_forever()
+serving_base.serve(Handler)

@@ -4,31 +4,19 @@ It answers every line with {"line": …}, or, where MY_ECHO is set, with itself.
 `busy ONCE` (503 the first time), `exit`. What it was asked is printed, and at the start what it was given.
 """
 
-import http.server
 import json
 import os
-import pathlib
 import sys
 import threading
 import time
 
-base = pathlib.Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+import serving_base
+
 seen, lock = {"now": 0, "most": 0}, threading.Lock()
 busy = set()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *arguments):
-        pass
-
-    def answer(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
+class Handler(serving_base.Handler):
     def do_GET(self):
         told = os.environ.get("TELL")
         if self.path == "/execution-parameters":
@@ -40,7 +28,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with lock:
             seen["now"] += 1
             seen["most"] = max(seen["most"], seen["now"])
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.body()
         try:
             self.transform(body)
         finally:
@@ -71,18 +59,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def say(what, **values):
-    sys.stdout.write(json.dumps({"what": what, **values}) + "\n")
-    sys.stdout.flush()
+    serving_base.say(json.dumps({"what": what, **values}))
 
 
 variables = {name: value for name, value in os.environ.items() if name.startswith(("SAGEMAKER", "MY_"))}
-model = [path.name for path in (base / "model").iterdir()]
+model = [path.name for path in (serving_base.base / "model").iterdir()]
 say("starts", arguments=sys.argv[1:], environ=variables, model=model)
 time.sleep(float(os.environ.get("MY_START_S", "0")))
 if "MY_EXIT" in os.environ:
     say("I cannot start")
     sys.exit(int(os.environ["MY_EXIT"]))
-address = "0.0.0.0" if str(base) == "/opt/ml" else "127.0.0.1"
-server = http.server.ThreadingHTTPServer((address, int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler)
-server.daemon_threads = True
-server.serve_forever()
+serving_base.serve(Handler)

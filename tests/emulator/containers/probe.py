@@ -4,30 +4,19 @@ A request's body is a JSON object of orders: status, sleep_s, size. Variables: P
 PING_STATUS, DEAF (it ignores SIGTERM), TELL (the answer to GET /execution-parameters).
 """
 
-import http.server
 import json
 import os
-import pathlib
 import signal
 import sys
 import time
 
-base = pathlib.Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+import serving_base
+from serving_base import base
+
 pings = []
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *arguments):
-        pass
-
-    def answer(self, status, body=b""):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
+class Handler(serving_base.Handler):
     def do_GET(self):
         told = os.environ.get("TELL")
         if self.path == "/execution-parameters":
@@ -39,7 +28,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(int(os.environ.get("PING_STATUS", "200")))
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.body()
         orders = json.loads(body) if body.startswith(b"{") else {}
         time.sleep(orders.get("sleep_s", 0))
         said = {
@@ -61,14 +50,10 @@ def write():
 
 
 def stop(*_):
-    sys.stdout.write("SIGTERM\n")
-    sys.stdout.flush()
+    serving_base.say("SIGTERM")
     if "DEAF" not in os.environ:
         sys.exit(0)
 
 
 signal.signal(signal.SIGTERM, stop)
-address = "0.0.0.0" if str(base) == "/opt/ml" else "127.0.0.1"
-server = http.server.ThreadingHTTPServer((address, int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler)
-server.daemon_threads = True
-server.serve_forever()
+serving_base.serve(Handler)
