@@ -12,13 +12,16 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from bench import machine
 from bench.rows import Row, show
+from kennel.classifier import debugging
+from kennel.classifier.contract import ContainerPaths
+from kennel.classifier.model import build
 from kennel.classifier.profiling import Profiler
 from kennel.classifier.sampler import SystemLog
 from kennel.classifier.system import Machine
@@ -26,6 +29,8 @@ from kennel.classifier.timeline import TRAIN, Timeline
 
 _PARTS = ("HostToDevice", "Forward", "Backward(post-forward)", "Optimizer", "Synchronize")
 _STAMP = (0, 0, 1)
+_STEPS = 51  # the hook saves reductions at the first one and at every 25th after it
+_BATCH, _SIDE_PX = 4, 64
 
 
 def step_us(profiler: Profiler, steps: int) -> float:
@@ -54,6 +59,48 @@ def sample_ms(folder: Path, samples: int) -> float:
     return (time.process_time() - started_s) / samples * 1e3
 
 
+def training(profiler: Profiler, folder: Path | None) -> Iterator[None]:
+    """Steps of ResNet18 on one thread, each done when it is asked for; with a folder the debugger's hook is on it."""
+    torch.manual_seed(0)
+    model, loss = build("resnet18", 2).train(), torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.AdamW(model.parameters())
+    debugger = debugging.attach(
+        model,
+        [loss],
+        ContainerPaths(folder or Path()),
+        choice="auto" if folder else "off",
+        steps_per_epoch=_STEPS,
+        profiler=profiler,
+    )
+    debugger.train_mode()
+    batch = (torch.rand(_BATCH, 3, _SIDE_PX, _SIDE_PX), torch.zeros(_BATCH, dtype=torch.long))
+    for images, targets in profiler.steps(iter([batch] * _STEPS), TRAIN, 0, 1):
+        with profiler.span("Forward"):
+            error = loss(model(images), targets)
+        with profiler.span("Backward(post-forward)"):
+            error.backward()
+        with profiler.span("Optimizer"):
+            optimizer.step()
+            optimizer.zero_grad()
+        profiler.end_step()
+        yield
+
+
+def added_ms(folder: Path) -> tuple[float, float]:
+    """Mean CPU time of a step without debugger and profiler, and what they add; the two trainings take turns."""
+    observed, bare = training(Profiler(Timeline(folder, "algo-1")), folder), training(Profiler(), None)
+    spent = {observed: 0.0, bare: 0.0}
+    for one in (observed, bare):
+        next(one)  # the first step makes room, and the hook writes what it knows of the network
+    for _ in range(_STEPS - 1):
+        for one in (observed, bare):
+            started_s = time.process_time()
+            next(one)
+            spent[one] += time.process_time() - started_s
+    plain_ms = spent[bare] / (_STEPS - 1) * 1e3
+    return plain_ms, spent[observed] / (_STEPS - 1) * 1e3 - plain_ms
+
+
 def in_new_folders(measure: Callable[[Path], float], rounds: int) -> tuple[float, ...]:
     """One value a round."""
     values = []
@@ -73,10 +120,15 @@ def main() -> None:
     on = in_new_folders(lambda folder: step_us(Profiler(Timeline(folder, "algo-1")), 5000), rounds)
     off = in_new_folders(lambda _: step_us(Profiler(), 5000), rounds)
     samples = in_new_folders(lambda folder: sample_ms(folder, 300), rounds)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="kennel-bench-") as folder:  # once: smdebug has one hook in a process
+        plain, added = added_ms(Path(folder))
+    both = f"beside {plain:.0f} ms of ResNet18 on {_BATCH} images of {_SIDE_PX} px, one thread; mean of {_STEPS - 1}"
+    together = Row("debugger and profiler", "CPU time that both add to a step", "", (added,), "ms", both)
     row = Row("step", "CPU time that the profiler adds to a step", "", on, "us", "8 spans, written every 2 s")
     off_row = Row("step, off", "the same with profiler=off", "", off, "us")
     share = f"{statistics.median(samples) / 500:.2%} of a core at one every 500 ms"
-    show(machine.describe(), [row, off_row, Row("sample", "CPU time of a sample", "", samples, "ms", share)])
+    show(machine.describe(), [row, off_row, together, Row("sample", "CPU time of a sample", "", samples, "ms", share)])
 
 
 if __name__ == "__main__":
