@@ -11,6 +11,7 @@ from kennel.insight.profile.contents import gain, subtitle
 from kennel.insight.profile.document import Block, Document, Figure, Section, Table, Text
 
 _SAME = 0.02  # a ratio this near to 1 is called the same
+_NOTHING = 1e-4  # what would be shown as zero is divided by no more
 
 
 def comparison(first: Analysis, second: Analysis) -> Document:
@@ -42,7 +43,7 @@ def _names(first: Analysis, second: Analysis) -> tuple[str, str]:
 
 
 def values(analysis: Analysis) -> dict[str, tuple[float, str]]:
-    """What is compared: name -> value and unit (s, ms, %, /s, USD or none)."""
+    """What is compared: name -> value and unit (s, ms, %, /s, USD, score or none)."""
     whole, found = analysis.summary, dict[str, tuple[float, str]]()
     if whole:
         found["the run"] = (whole.duration_s, "s")
@@ -69,7 +70,7 @@ def values(analysis: Analysis) -> dict[str, tuple[float, str]]:
         found["cost"] = (analysis.cost.usd, "USD")
     last: dict[str, Any] = dict(analysis.run.epochs[-1]) if analysis.run.epochs else {}
     found |= {
-        name.replace("_", " "): (float(last[name]), "")
+        name.replace("_", " "): (float(last[name]), "score")
         for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
         if isinstance(last.get(name), (int, float))
     }
@@ -81,7 +82,7 @@ def _figures(first: Analysis, second: Analysis, names: tuple[str, str]) -> Itera
     rows = []
     for name in {**ours, **theirs}:
         a, b = ours.get(name), theirs.get(name)
-        ratio = f"{b[0] / a[0]:.2f} ×" if a and b and a[0] else ""
+        ratio = f"{b[0] / a[0]:.2f} ×" if a and b and abs(a[0]) > _NOTHING else ""
         if ratio and a and b and abs(b[0] / a[0] - 1) < _SAME:
             ratio = "same"
         rows.append((name, _shown(a), _shown(b), ratio))
@@ -101,7 +102,7 @@ def _shown(value: tuple[float, str] | None) -> str:
         return formats.dollars(number)
     if unit in ("%", "/s"):
         return f"{number:,.0f}{' ' if unit == '%' else ''}{unit}"
-    return f"{number:,.0f}" if number == int(number) else f"{number:.4f}"
+    return f"{number:.4f}" if unit == "score" else f"{number:,.0f}"
 
 
 def _steps(first: Analysis, second: Analysis, names: tuple[str, str]) -> Iterator[Block]:

@@ -16,8 +16,8 @@ from kennel.insight.profile.document import Block, Change, Document, Figure, Key
 
 _WIDTH_MM = 178.0  # A4 less the margins
 _MARGIN_MM = 16.0
-_CHART_PX = 640
-_SCALE = 2.0  # pixels of the picture for one of the chart: 182 dots an inch
+_CHART_PX = 780  # wide enough for the longest legend
+_SCALE = 1.8  # pixels of the picture for one of the chart: 200 dots an inch
 _INK, _QUIET, _LINE, _WARM, _GOOD = (29, 36, 48), (90, 101, 117), (223, 227, 233), (182, 74, 23), (31, 116, 102)
 _REPLACED = str.maketrans({"’": "'", "→": "->", "×": "x", "·": "-", "…": "...", "“": '"', "”": '"', "–": "-", "‘": "'"})
 
@@ -33,7 +33,7 @@ def pdf(document: Document) -> bytes:
 
 def picture(spec: Spec) -> bytes:
     """A chart as a PNG, dark on white."""
-    sized = {**spec, "width": _CHART_PX, "autosize": {"type": "fit", "contains": "padding"}}
+    sized = {**spec, "width": _CHART_PX, "autosize": {"type": "fit-x", "contains": "padding"}}
     return vl_convert.vegalite_to_png(json.dumps(sized), scale=_SCALE, config=theme.config(paper=True))
 
 
@@ -74,7 +74,8 @@ class _Paper(FPDF):
     def section(self, section: Section) -> None:
         """A heading and what is below it."""
         self.ln(4)
-        self._room(30)
+        first = section.blocks[0]
+        self._room(85 if isinstance(first, Figure) else 35)  # a heading does not stand alone
         self.start_section(_plain(section.title))
         self._line(section.title, 13, _INK, bold=True)
         self.ln(1)
@@ -169,4 +170,5 @@ def _shortened(paper: FPDF, text: str, width_mm: float) -> str:
 def _widths(table: Table) -> tuple[int, ...]:
     """Shares of the width by what the columns hold; none is squeezed out."""
     lengths = [max(len(row[place]) for row in (table.header, *table.rows)) for place in range(len(table.header))]
-    return tuple(max(10, min(length, 44)) for length in lengths)
+    lengths[0] += lengths[0] // 3  # names have no place where a line may break
+    return tuple(max(12, min(length, 32)) for length in lengths)
