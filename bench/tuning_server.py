@@ -74,8 +74,9 @@ class Server:
         """End."""
         self._stack.close()
 
-    def gaps(self, name: str) -> list[float]:
-        """Seconds from the end of each trial's program to the beginning of the next one's."""
+    def gaps(self, name: str) -> list[tuple[float, float]]:
+        """Seconds between two trials that follow one another: from the end of the first program to the beginning of the
+        second, and how much of that lies between the end of the first job and the creation of the second."""
         pages = self.client.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(
             HyperParameterTuningJobName=name
         )
@@ -84,9 +85,10 @@ class Server:
             for trial in page["TrainingJobSummaries"]:
                 job = self.client.describe_training_job(TrainingJobName=trial["TrainingJobName"])
                 final = {one["MetricName"]: one["Value"] for one in job["FinalMetricDataList"]}
-                times.append((final["begin"], final["end"]))
+                created, ended = trial["CreationTime"].timestamp(), trial["TrainingEndTime"].timestamp()
+                times.append((final["begin"], final["end"], created, ended))
         times.sort()
-        return [begin - end for (_, end), (begin, _) in itertools.pairwise(times)]
+        return [(two[0] - one[1], two[2] - one[3]) for one, two in itertools.pairwise(times)]
 
 
 def tune(
