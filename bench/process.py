@@ -29,6 +29,7 @@ class Observed:
     errors: bytes = b""  # stderr
     first_step_s: float | None = None
     peak_bytes: int = 0  # proportional set size of the process tree; 0 when it was not sampled
+    cpu_s: float = 0.0  # processor time of the program and of all below it that was waited for
     others: float = 0.0  # share of the machine's processor time that went to other programs and guests meanwhile
 
     @property
@@ -57,7 +58,7 @@ def watch(command: list[str], *, memory: bool = False, enough: str | None = None
         RuntimeError: the program failed or took more than 15 minutes; with the end of what it said.
     """
     terminal, its_end = pty.openpty()
-    others = Others()
+    others, before = Others(), os.times()
     seen = Observed(time.perf_counter())
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=its_end)
     os.close(its_end)
@@ -70,7 +71,8 @@ def watch(command: list[str], *, memory: bool = False, enough: str | None = None
     if status != 0:
         said = "\n".join(line for _, line in seen.lines[-10:]) + seen.errors[-2000:].decode(errors="replace")
         raise RuntimeError(f"{' '.join(command)} ended with status {status}:\n{said}")
-    seen.others = others.share()
+    seen.others, after = others.share(), os.times()
+    seen.cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
     return seen
 
 

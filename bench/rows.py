@@ -15,6 +15,7 @@ from bench.process import watch
 
 _LOG = logging.getLogger(__name__)
 _MIB = 2**20
+_SMALL = ("--crop-px", "96", "--resize-px", "96", "--precision", "fp32", "--channels-last", "off")
 _UNOBSERVED = ("--debugger", "off", "--profiler", "off")
 # A phase ends with the line that matches; a line that is not there leaves its time to the next phase.
 _PHASES = {
@@ -127,6 +128,23 @@ class Bench:
         detail = f"MiB: {peaks[0]:.0f} / {peaks[1]:.0f}"
         return Row("peak-memory", what, "", (peaks[0] / peaks[1],), "x", detail, most_others((kennel, plain)))
 
+    def observed_cpu(self) -> Row:
+        """Processor seconds of epochs with the default debugger and profiler over those without, beginning and end left
+        out: the difference between a longer and a shorter training. Other programs change it little.
+        """
+        short, long = 2, 5
+        values = []
+        for _ in range(self._rounds):
+            spent = [
+                self._jobs.kennel(*_SMALL, *flags, epochs=epochs).seen.cpu_s
+                for flags in ((), _UNOBSERVED)
+                for epochs in (long, short)
+            ]
+            values.append((spent[0] - spent[1]) / (spent[2] - spent[3]))
+            _LOG.info("observed-cpu: %s s", ", ".join(f"{seconds:.1f}" for seconds in spent))
+        what = "processor time of an epoch at 96 px: default debugger and profiler / both off"
+        return Row("observed-cpu", what, "<= 1.03", tuple(values), "x", f"epochs {short + 1} to {long}")
+
     def disk(self) -> Row:
         """What debugger and profiler write, in parts of what they may: 0.2 MB a step."""
         runs = self.rounds["observed"]
@@ -159,6 +177,7 @@ class Bench:
             return self.ratio(name)
         own = {
             "head-only": self.head_only,
+            "observed-cpu": self.observed_cpu,
             "disk": self.disk,
             "operators": self.operators,
             "peak-memory": self.peak_memory,
@@ -180,8 +199,8 @@ _RATIOS = {
     "observed": ("observed", "trainer", "images/s: default debugger and profiler / both off", ">= 0.97"),
 }  # fmt: skip
 NAMES = (
-    "fed-from-memory", "plain-script", "head-only", "smdebug", "observed", "disk", "operators", "peak-memory",
-    "start-up",
+    "fed-from-memory", "plain-script", "head-only", "smdebug", "observed", "observed-cpu", "disk", "operators",
+    "peak-memory", "start-up",
 )  # fmt: skip
 
 

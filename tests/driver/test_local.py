@@ -207,7 +207,7 @@ def test_status_names_what_runs(local: Kennel, dataset: Path) -> None:
     assert local("train", dataset, *QUICK, "--name", "short").code == 0
     state = local("status", "--json").json
     assert state["jobs"] == {"long": "InProgress"}
-    assert (state["transform_jobs"], state["endpoints"], state["recorded"]) == ({}, {}, 2)
+    assert (state["tuning_jobs"], state["transform_jobs"], state["endpoints"], state["recorded"]) == ({}, {}, {}, 2)
     assert state["emulator"]["runner"] == "process"
     shown = local("status").out
     assert "\njobs             long (InProgress)\n" in shown

@@ -157,6 +157,33 @@ class Session:
             raise DriverError(f"There is no {what} '{name}' on {self.project.on}.", where)
         return answer
 
+    def newest(
+        self, operation: str, member: str, *, limit: int, contains: str = "", status: str = ""
+    ) -> list[dict[str, Any]]:
+        """What a List operation gives, page by page, the newest first.
+
+        Args:
+            operation: such as ListTrainingJobs.
+            member: of its answers, with the summaries.
+            limit: how many at most.
+            contains: only names with this text.
+            status: only those of this status.
+
+        Raises:
+            DriverError: they may not be listed.
+        """
+        request: Request = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": min(limit, 100)}
+        request |= {"NameContains": contains} if contains else {}
+        request |= {"StatusEquals": status} if status else {}
+        found: list[dict[str, Any]] = []
+        while len(found) < limit:
+            answer = self.send(operation, request)
+            found += answer[member]
+            if "NextToken" not in answer:
+                break
+            request["NextToken"] = answer["NextToken"]
+        return found[:limit]
+
     def call(self, operation: str, request: Request, *, service: str = "sagemaker") -> Any:
         """Send a request; errors are botocore's own."""
         client = self.clients(service)

@@ -283,19 +283,7 @@ def listing(session: Session, *, limit: int = 20, contains: str = "", status: st
     Raises:
         DriverError: they may not be listed.
     """
-    request = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": min(limit, 100)}
-    if contains:
-        request["NameContains"] = contains
-    if status:
-        request["StatusEquals"] = status
-    found: list[dict[str, Any]] = []
-    while len(found) < limit:
-        answer = session.send("ListTrainingJobs", request)
-        found += answer["TrainingJobSummaries"]
-        if "NextToken" not in answer:
-            break
-        request["NextToken"] = answer["NextToken"]
-    return found[:limit]
+    return session.newest("ListTrainingJobs", "TrainingJobSummaries", limit=limit, contains=contains, status=status)
 
 
 def stop(session: Session, name: str) -> None:

@@ -177,15 +177,13 @@ def describe(session: Session, name: str) -> Any:
     )
 
 
-def listing(session: Session, *, limit: int, status: str) -> list[dict[str, Any]]:
-    """The newest transform jobs of a status, a hundred at most.
+def listing(session: Session, *, limit: int = 20, contains: str = "", status: str = "") -> list[dict[str, Any]]:
+    """The newest transform jobs, of any status or of one.
 
     Raises:
         DriverError: they may not be listed.
     """
-    request = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": limit, "StatusEquals": status}
-    found: list[dict[str, Any]] = session.send("ListTransformJobs", request)["TransformJobSummaries"]
-    return found
+    return session.newest("ListTransformJobs", "TransformJobSummaries", limit=limit, contains=contains, status=status)
 
 
 def note_duration(session: Session, name: str, answer: Any) -> None:

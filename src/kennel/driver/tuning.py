@@ -265,23 +265,19 @@ def _without_result(state: TuningState) -> DriverError:
     )
 
 
-def listing(session: Session, *, limit: int = 20, contains: str = "") -> list[dict[str, Any]]:
-    """The newest tuning jobs: name, status, created, counters.
+def listing(session: Session, *, limit: int = 20, contains: str = "", status: str = "") -> list[dict[str, Any]]:
+    """The newest tuning jobs, of any status or of one: name, status, created, counters.
 
     Raises:
         DriverError: they may not be listed.
     """
-    request: dict[str, Any] = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": min(limit, 100)}
-    if contains:
-        request["NameContains"] = contains
-    found: list[dict[str, Any]] = []
-    while len(found) < limit:
-        answer = session.send("ListHyperParameterTuningJobs", request)
-        found += answer["HyperParameterTuningJobSummaries"]
-        if "NextToken" not in answer:
-            break
-        request["NextToken"] = answer["NextToken"]
-    return found[:limit]
+    return session.newest(
+        "ListHyperParameterTuningJobs",
+        "HyperParameterTuningJobSummaries",
+        limit=limit,
+        contains=contains,
+        status=status,
+    )
 
 
 def stop(session: Session, name: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kennel.emulator import job_sampling, job_status, outputs, warm_pool
+from kennel.emulator import job_sampling, job_status, job_stops, outputs, warm_pool
 from kennel.emulator.home import Home
 from kennel.emulator.job_hosts import JobHost, job_hosts
 from kennel.emulator.job_metrics import JobMetrics
@@ -32,8 +32,6 @@ STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL
 _POLL_S = 0.2
 _METRICS_S = 1.0
 _OTHERS_S = 10.0  # for the other hosts to end by themselves after one has failed
-_STOPS = {"user": "Stopped", "max-runtime": "MaxRuntimeExceeded", "max-wait": "MaxWaitTimeExceeded"}
-_INTERRUPTED = "interrupted"
 
 
 class LeaveError(Exception):
@@ -209,7 +207,7 @@ class TrainingJob:
         self._hand_over(document, hosts)
         job_sampling.finish(self.name, self._tools.feeders)
         self._finish_syncs(running, may_fail=bool(outcome.get("failed")))
-        if outcome.get("stop") == _INTERRUPTED:
+        if outcome.get("stop") == job_stops.INTERRUPTED:
             self._change(self._interrupt)
             self._clear()
             return
@@ -264,32 +262,10 @@ class TrainingJob:
 
     def _apply_limits(self, document: Document) -> Document:
         """Note a stop that is due."""
-        reason = life(document).get("stop") or self._stop_reason(document, time.time())
-        if reason is None or life(document).get("stop"):
+        if life(document).get("stop"):
             return document
-        return self._change(lambda d: self._begin_stop(d, reason))
-
-    def _stop_reason(self, document: Document, now: float) -> str | None:
-        if self._is_stopping(document):
-            return "user"
-        limits = document.get("StoppingCondition") or {}
-        if job_status.spent_s(document, now) > limits.get("MaxRuntimeInSeconds", 86_400):
-            return "max-runtime"
-        if now - document["CreationTime"] > limits.get("MaxWaitTimeInSeconds", float("inf")):
-            return "max-wait"
-        if not self._interrupt_file.exists():
-            return None
-        self._interrupt_file.unlink()
-        if document.get("EnableManagedSpotTraining"):
-            return _INTERRUPTED
-        self._warn("An interruption was asked for, but the job has no EnableManagedSpotTraining; it goes on.")
-        return None
-
-    def _begin_stop(self, document: Document, reason: str) -> None:
-        life(document).update(stop=reason, stopped_at=time.time())
-        if reason in ("max-runtime", "max-wait"):
-            document["TrainingJobStatus"] = "Stopping"
-            job_status.move(document, "Stopping", time.time())
+        reason = job_stops.due(document, time.time(), self._interrupt_file, self._warn)
+        return self._change(lambda d: job_stops.begin(d, reason, time.time())) if reason else document
 
     def _interrupt(self, document: Document) -> None:
         """Go back to the start, with what the checkpoints hold."""
@@ -352,9 +328,9 @@ class TrainingJob:
             return
         [first, *_] = job_hosts(document, self._folder, self._tools.region)
         problem = self._tools.standbys.keep(pool, first, seconds)
+        self._change(lambda d: life(d).update(kept=True))
         if problem:
             self._warn(problem)
-        self._change(lambda d: life(d).update(kept=True))
 
     def _end(self, document: Document, failed: object, stop: str | None, reason: str | None) -> None:
         now = time.time()
@@ -362,7 +338,7 @@ class TrainingJob:
         if failed:
             job_status.end(document, "Failed", "Failed", now, reason)
         elif stop or self._is_stopping(document):
-            job_status.end(document, "Stopped", _STOPS[stop or "user"], now)
+            job_status.end(document, "Stopped", job_stops.SECONDARY[stop or job_stops.USER], now)
         else:
             job_status.end(document, "Completed", "Completed", now)
 
@@ -374,10 +350,7 @@ class TrainingJob:
     def _fail(self, reason: str) -> None:
         def end(document: Document) -> None:
             now = time.time()
-            if reason.startswith("ClientError"):
-                warm_pool.release(document, now)
-            else:
-                warm_pool.lose(document)
+            warm_pool.release(document, now, lost=not reason.startswith("ClientError"))
             job_status.end(document, "Failed", "Failed", now, reason)
 
         self._change(end)

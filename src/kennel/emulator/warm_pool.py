@@ -49,17 +49,12 @@ def claim(store: Store, name: str) -> str | None:
     return claimed
 
 
-def release(document: Document, now: float) -> None:
-    """Make the instances of a job that ends available, in its document."""
+def release(document: Document, now: float, *, lost: bool = False) -> None:
+    """Make the instances of a job that ends available, in its document; not those that a fault of ours has lost."""
     if keep_alive_s(document):
         life(document)["pool_since"] = now
-        document["WarmPoolStatus"] = {"Status": "Available", "ResourceRetainedBillableTimeInSeconds": 0}
-
-
-def lose(document: Document) -> None:
-    """There is nothing to keep of a job that ends by a fault of the emulator's, in its document."""
-    if keep_alive_s(document):
-        document["WarmPoolStatus"] = {"Status": "Terminated", "ResourceRetainedBillableTimeInSeconds": 0}
+        status = "Terminated" if lost else "Available"
+        document["WarmPoolStatus"] = {"Status": status, "ResourceRetainedBillableTimeInSeconds": 0}
 
 
 def expire(store: Store) -> None:

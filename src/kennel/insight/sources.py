@@ -25,7 +25,7 @@ class Source:
         """Take a path, a file:// or an s3:// URI; `scratch` is for what has to be fetched or unpacked."""
         self.text = text
         self.scratch = scratch
-        self._s3 = _S3Copy(text, scratch / "s3") if text.startswith("s3://") else None
+        self._s3 = S3Copy(text, scratch / "s3") if text.startswith("s3://") else None
         self._path = Path(unquote(urlsplit(text).path)) if text.startswith("file://") else Path(text).expanduser()
         self._unpacked: Path | None = None
 
@@ -83,7 +83,7 @@ def fetch_file(text: str, folder: Path) -> Path:
     """
     if not text.startswith("s3://"):
         return Path(unquote(urlsplit(text).path)) if text.startswith("file://") else Path(text).expanduser()
-    copy = _S3Copy(text, folder)
+    copy = S3Copy(text, folder)
     copy.refresh()
     return folder / PurePosixPath(text).name
 
@@ -109,17 +109,23 @@ def _unpack(archive: Path, folder: Path) -> Path:
     return folder
 
 
-class _S3Copy:
-    """A copy of a prefix that is brought up to date object by object."""
+class S3Copy:
+    """A copy of a prefix that is brought up to date object by object, objects of the name `without` left out."""
 
-    def __init__(self, uri: str, folder: Path) -> None:
+    def __init__(self, uri: str, folder: Path, *, without: str = "") -> None:
+        """Take an s3:// URI and a folder that need not be there yet."""
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         self._bucket, self._prefix, self._uri = bucket, key, uri
         self._known: dict[str, str] = {}
         self._client: Any = None
-        self.folder = folder
+        self.folder, self._without = folder, without
 
     def refresh(self) -> None:
+        """Fetch what is new.
+
+        Raises:
+            InsightError: it cannot be read.
+        """
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -143,7 +149,8 @@ class _S3Copy:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
         for page in pages:
             for entry in page.get("Contents", []):
-                if not entry["Key"].endswith("/"):
+                name = PurePosixPath(entry["Key"]).name
+                if not entry["Key"].endswith("/") and name != self._without:
                     yield entry["Key"], entry["ETag"], entry["LastModified"].timestamp()
 
     def _fetch(self, key: str, modified_s: float) -> None:

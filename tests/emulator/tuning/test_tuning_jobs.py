@@ -90,9 +90,16 @@ def test_the_same_seed_gives_the_same_suggestions(emulator: Emulator, tmp_path: 
     assert seen[0] != seen[2]
 
 
-def test_a_failed_trial_counts_and_does_not_end_the_job(emulator: Emulator, tmp_path: Path) -> None:
-    one = definition(tmp_path, {"fail_above": "2"})
-    job = run(emulator, "failing", tmp_path, jobs=6, parallel=2, TrainingJobDefinition=one)
+@pytest.fixture(scope="module")
+def failing(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A job of which some trials fail."""
+    folder = tmp_path_factory.mktemp("failing")
+    one = definition(folder, {"fail_above": "2"})
+    return run(emulator, "failing", folder, jobs=6, parallel=2, TrainingJobDefinition=one)
+
+
+def test_a_failed_trial_counts_and_does_not_end_the_job(emulator: Emulator, failing: dict[str, Any]) -> None:
+    job = failing
     assert job["HyperParameterTuningJobStatus"] == "Completed"
     failed = [trial for trial in trials(emulator, "failing") if float(trial["TunedHyperParameters"]["x"]) > 2]
     assert 0 < len(failed) < 6
@@ -236,26 +243,25 @@ def test_each_trial_has_a_checkpoint_folder_of_its_own(emulator: Emulator, tmp_p
     )
 
 
-def test_trials_are_listed_by_objective_status_and_page(emulator: Emulator, tmp_path: Path) -> None:
-    one = definition(tmp_path, {"fail_above": "2"})
-    run(emulator, "listed", tmp_path, jobs=6, parallel=3, TrainingJobDefinition=one)
-    whole = trials(emulator, "listed")
-    assert [t["TrainingJobName"] for t in trials(emulator, "listed", PaginationConfig={"PageSize": 2})] == [
+def test_trials_are_listed_by_objective_status_and_page(emulator: Emulator, failing: dict[str, Any]) -> None:
+    assert failing["HyperParameterTuningJobStatus"] == "Completed"
+    whole = trials(emulator, "failing")
+    assert [t["TrainingJobName"] for t in trials(emulator, "failing", PaginationConfig={"PageSize": 2})] == [
         t["TrainingJobName"] for t in whole
     ]
-    completed = trials(emulator, "listed", StatusEquals="Completed")
+    completed = trials(emulator, "failing", StatusEquals="Completed")
     assert 0 < len(completed) < 6
-    best_first = trials(emulator, "listed", SortBy="FinalObjectiveMetricValue", SortOrder="Descending")
+    best_first = trials(emulator, "failing", SortBy="FinalObjectiveMetricValue", SortOrder="Descending")
     values = [t["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] for t in best_first]
     assert values == sorted(values, reverse=True)
     assert len(values) == len(completed), "those without an objective are not listed"
     for key in ("Name", "CreationTime", "Status"):
-        assert len(trials(emulator, "listed", SortBy=key, PaginationConfig={"PageSize": 4})) == 6
+        assert len(trials(emulator, "failing", SortBy=key, PaginationConfig={"PageSize": 4})) == 6
     client = emulator.client("sagemaker")
-    page = client.list_hyper_parameter_tuning_jobs(NameContains="listed", StatusEquals="Completed")
+    page = client.list_hyper_parameter_tuning_jobs(NameContains="failing", StatusEquals="Completed")
     [summary] = page["HyperParameterTuningJobSummaries"]
     assert summary["HyperParameterTuningJobArn"] == (
-        f"arn:aws:sagemaker:{REGION}:000000000000:hyper-parameter-tuning-job/listed"
+        f"arn:aws:sagemaker:{REGION}:000000000000:hyper-parameter-tuning-job/failing"
     )
     assert (summary["Strategy"], summary["ResourceLimits"]["MaxNumberOfTrainingJobs"]) == ("Random", 6)
     assert summary["TrainingJobStatusCounters"]["Completed"] == len(completed)

@@ -78,7 +78,7 @@ def request(name: str, folder: Path, jobs: int = 4, parallel: int = 2, **changes
     return {member: value for member, value in made.items() if value is not None}
 
 
-def ended(emulator: Emulator, name: str, timeout_s: float = 90) -> dict[str, Any]:
+def ended(emulator: Emulator, name: str, timeout_s: float = 240) -> dict[str, Any]:
     """The tuning job after its end."""
     client = emulator.client("sagemaker")
     found: dict[str, Any] = {}

@@ -9,6 +9,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import boto3
 import pytest
 
 from kennel.insight.profile import comparing, contents, run, sources, writing
@@ -17,6 +18,7 @@ from kennel.insight.profile.html import page
 from kennel.insight.profile.pdf import pdf
 from kennel.insight.profile.rules import RULES
 from tests.insight.profile import samples
+from tests.servers import moto_server, variables
 
 LIMIT_BYTES = 5_000_000
 
@@ -178,3 +180,19 @@ def test_what_is_wrong_is_one_line(words: tuple[str, ...], said: str) -> None:
     done = insight("report", *words, code=1)
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_command_reads_a_prefix_in_s3_but_no_weights(tmp_path: Path) -> None:
+    run_folder = make_run(tmp_path / "run")
+    with moto_server(tmp_path) as url, variables(
+        AWS_ENDPOINT_URL=url, AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_REGION="us-east-1"  # noqa: S106 - moto's
+    ):  # fmt: skip
+        s3 = boto3.client("s3", region_name="us-east-1")
+        s3.create_bucket(Bucket="dogs")
+        for path in (path for path in run_folder.rglob("*") if path.is_file()):
+            s3.upload_file(str(path), "dogs", f"jobs/one/{path.relative_to(run_folder)}")
+        s3.put_object(Bucket="dogs", Key="jobs/one/output/model.tar.gz", Body=b"no archive")
+        found = json.loads(insight("report", "s3://dogs/jobs/one/", "--json").stdout)
+        nothing = insight("report", "s3://dogs/jobs/two/", code=1)
+    assert found["summary"]["steps"] == 40
+    assert "There is nothing at s3://dogs/jobs/two/." in nothing.stderr

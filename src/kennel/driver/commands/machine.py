@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from kennel.driver import connection, doctor, findings, hosting, tables, training, transforming
+from kennel.driver import connection, doctor, findings, hosting, tables, training, transforming, tuning
 from kennel.driver.commands.context import Context, Result
 from kennel.driver.errors import DriverError
 from kennel.driver.session import Session
 
 _SHOWN = 20  # of each kind
+_RUNNING = ("jobs", "tuning_jobs", "transform_jobs", "endpoints")
 
 
 def up(context: Context) -> Result:
@@ -56,28 +57,19 @@ def status(context: Context) -> Result:
     ]
     data: dict[str, Any] = {"home": str(session.home.path), "emulator": _emulator(running) if running else None}
     if running:
-        data |= {"jobs": _unfinished_jobs(session), "transform_jobs": _unfinished_transforms(session)}
+        data["jobs"] = _unfinished(session, training.listing, "TrainingJob")
+        data["tuning_jobs"] = _unfinished(session, tuning.listing, "HyperParameterTuningJob")
+        data["transform_jobs"] = _unfinished(session, transforming.listing, "TransformJob")
         data["endpoints"] = {one["EndpointName"]: one["EndpointStatus"] for one in hosting.listing(session)}
-        rows += [(name.replace("_", " "), _listed(data[name])) for name in ("jobs", "transform_jobs", "endpoints")]
+        rows += [(name.replace("_", " "), _listed(data[name])) for name in _RUNNING]
     rows.append(("recorded", f"{len(alive) - len(paid)} on local, {len(paid)} on aws; kennel clean deletes them"))
     return Result(tables.pairs(rows), {**data, "recorded": len(alive)})
 
 
-def _unfinished_jobs(session: Session) -> dict[str, str]:
-    """Training jobs that have not ended, with their status."""
-    return {
-        job["TrainingJobName"]: job["TrainingJobStatus"]
-        for status in ("InProgress", "Stopping")
-        for job in training.listing(session, limit=_SHOWN, status=status)
-    }
-
-
-def _unfinished_transforms(session: Session) -> dict[str, str]:
-    return {
-        job["TransformJobName"]: job["TransformJobStatus"]
-        for status in ("InProgress", "Stopping")
-        for job in transforming.listing(session, limit=_SHOWN, status=status)
-    }
+def _unfinished(session: Session, listing: Callable[..., list[dict[str, Any]]], kind: str) -> dict[str, str]:
+    """Names of jobs that have not ended, with their status."""
+    found = [job for status in ("InProgress", "Stopping") for job in listing(session, limit=_SHOWN, status=status)]
+    return {job[f"{kind}Name"]: job[f"{kind}Status"] for job in found}
 
 
 def _listed(statuses: Mapping[str, str]) -> str:

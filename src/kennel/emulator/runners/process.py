@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -29,12 +28,11 @@ import kennel
 from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths, write_private
 from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Usage, Waiting
 from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS
+from kennel.emulator.runners.commands import Commands, UnknownImageError
 from kennel.emulator.runners.namespaces import possible
 from kennel.emulator.runners.processes import descendants, memory_percent, processor_s, start_time
 
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
-_OWN_IMAGES = {"kennel-train": "kennel.classifier", "kennel-serve": "serving"}
-_TRAINER = _OWN_IMAGES["kennel-train"]
 _MEETINGS = 200  # whose ports are not given to others before somebody listens there
 _NOT_INHERITED = ("AWS_", "KENNEL_", "SAGEMAKER_", "SM_")  # the emulator's own, and what only the platform may say
 _PORT_VARIABLES = ("SAGEMAKER_BIND_TO_PORT",)
@@ -52,7 +50,7 @@ class ProcessRunner:
     def __init__(self, runs_dir: Path, images_file: Path) -> None:
         """Keep a folder for each run in `runs_dir`; `images_file` maps images to commands, if it exists."""
         self._runs_dir = runs_dir
-        self._images_file = images_file
+        self._commands = Commands(images_file)
         self._meetings: dict[str, int] = {}  # the port of each network
         self._lock = threading.Lock()
 
@@ -104,31 +102,7 @@ class ProcessRunner:
         Raises:
             RunnerError: nobody has said it.
         """
-        found = self._known(image)
-        if found:
-            return found[0]
-        module = _own_module(image)
-        if module:
-            return [sys.executable, "-m", module]
-        names = _names(image)
-        raise RunnerError(
-            f"There is no command for the image '{image}', and without docker none can be looked up in it. Name it in "
-            f'{self._images_file}, as {{"{names[2]}": ["python3", "/path/of/program.py"]}}, or use the docker runner.'
-        )
-
-    def _known(self, image: str) -> tuple[list[str], str | None] | None:
-        """What images.json says of an image: its command, and the argument that makes it wait."""
-        known = self._images()
-        return next((known[name] for name in _names(image) if name in known), None)
-
-    def _images(self) -> dict[str, tuple[list[str], str | None]]:
-        try:
-            values = json.loads(self._images_file.read_text(encoding="utf-8"))
-            return {str(name): _read_image(value) for name, value in values.items()}
-        except FileNotFoundError:
-            return {}
-        except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise RunnerError(f"{self._images_file} is no JSON object of image names and commands: {error}.") from error
+        return self._commands.find(image).words
 
     def state(self, handle: str) -> State:
         """What the run's folder and the process table say."""
@@ -221,11 +195,11 @@ class ProcessRunner:
 
     def waiting(self, image: str) -> Waiting | None:
         """Kennel's own trainer can wait, and what images.json says it of."""
-        found = self._known(image)
-        argument = found[1] if found else "standby" if _own_module(image) == _TRAINER else None
-        if argument is None:
-            return None
-        return Waiting((argument,), _identity(self.command(image)), lambda mount: mount.read_only and possible())
+        with contextlib.suppress(UnknownImageError):
+            command = self._commands.find(image)
+            if command.standby:
+                return Waiting((command.standby,), command.identity(), _is_early)
+        return None
 
     def assign(self, handle: str, labels: Mapping[str, str]) -> None:
         """Its launch.json has the labels."""
@@ -335,6 +309,11 @@ def _place_mounts(base_dir: Path, mounts: tuple[Mount, ...]) -> list[tuple[str, 
     return read_only
 
 
+def _is_early(mount: Mount) -> bool:
+    """Whether a mount is made before the program starts; others are links."""
+    return mount.read_only and possible()
+
+
 def _make_place(source: Path, place: Path) -> None:
     """An empty file or folder for one to be mounted on; what a link left of an earlier run is removed."""
     if place.is_symlink():
@@ -353,35 +332,6 @@ def _link(source: Path, place: Path) -> None:
     elif place.is_dir():
         place.rmdir()  # made for the mount; one that holds something is not replaced
     place.symlink_to(source)
-
-
-def _own_module(image: str) -> str | None:
-    """The module that stands for one of Kennel's own images."""
-    return next((module for part, module in _OWN_IMAGES.items() if part in _without_tag(image)), None)
-
-
-def _names(image: str) -> list[str]:
-    """What images.json may call an image."""
-    return [image, _without_tag(image), _without_tag(image).rpartition("/")[2]]
-
-
-def _read_image(value: Any) -> tuple[list[str], str | None]:
-    if isinstance(value, dict):
-        return [str(part) for part in value["command"]], value.get("standby")
-    return [str(part) for part in value], None
-
-
-def _identity(command: list[str]) -> str:
-    """Changes when somebody edits the program: who waits has read it as it was."""
-    digest = hashlib.sha256("\0".join(command).encode())
-    files = [Path(part) for part in command[1:] if part.startswith("/") and Path(part).is_file()]
-    for path in [*files, *sorted((Path(kennel.__file__).parent / "classifier").glob("*.py"))]:
-        digest.update(f"{path.name} {path.stat().st_mtime_ns}".encode())
-    return digest.hexdigest()
-
-
-def _without_tag(image: str) -> str:
-    return re.sub(r"(:[^:/]+)?(@[^@]+)?$", "", image)
 
 
 def _free_port() -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kennel.insight.sources import S3Copy
+
 _DEPTH = 9  # from a job's folder to output/data/profiler/framework/pytorch/detailed_profiling/HOUR/STEP, and one more
 _TIMELINE = ("framework", "pevents")
 _OPEN = "timeline.json.tmp"  # the file that was being written when the run was killed
@@ -97,26 +99,11 @@ def _fetched(uri: str, folder: Path) -> Path:
     """A copy of all objects below a prefix but weights.
 
     Raises:
-        NothingThereError: there are none, or they cannot be read.
+        InsightError: they cannot be read.
+        NothingThereError: there are none.
     """
-    import boto3  # smdebug needs it, too; half a second that files need not wait for
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    folder.mkdir()
-    try:
-        s3 = boto3.client("s3")
-        for answer in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for entry in answer.get("Contents", []):
-                target = folder / (entry["Key"].removeprefix(prefix).lstrip("/") or Path(prefix).name)
-                if target.name == "model.tar.gz" or not target.resolve().is_relative_to(folder.resolve()):
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                s3.download_file(bucket, entry["Key"], str(target))
-    except (Boto3Error, BotoCoreError, ClientError) as error:
-        raise NothingThereError(f"{uri} cannot be read: {error}.") from error
-    if not any(folder.iterdir()):
+    S3Copy(uri, folder, without="model.tar.gz").refresh()
+    if not folder.exists():
         raise NothingThereError(f"There is nothing at {uri}.")
     return folder
 

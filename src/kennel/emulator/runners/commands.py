@@ -1,0 +1,81 @@
+"""What stands for an image where there is no docker: a command of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kennel
+from kennel.emulator.runners.base import RunnerError
+
+_TRAINER = "kennel.classifier"
+_OWN_IMAGES = {"kennel-train": _TRAINER, "kennel-serve": "serving"}  # part of a name: this project's module
+
+
+class UnknownImageError(RunnerError):
+    """Nobody has said what stands for an image."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program, and the argument that makes it wait for its job, if there is one."""
+
+    words: list[str]
+    standby: str | None = None
+
+    def identity(self) -> str:
+        """Changes when somebody edits the program: who waits has read it as it was."""
+        digest = hashlib.sha256("\0".join(self.words).encode())
+        files = [Path(word) for word in self.words[1:] if word.startswith("/") and Path(word).is_file()]
+        for path in [*files, *sorted((Path(kennel.__file__).parent / "classifier").glob("*.py"))]:
+            digest.update(f"{path.name} {path.stat().st_mtime_ns}".encode())
+        return digest.hexdigest()
+
+
+class Commands:
+    """Those of a file like `{"NAME": [WORDS], "OTHER": {"command": [WORDS], "standby": ARGUMENT}}`, and our own."""
+
+    def __init__(self, file: Path) -> None:
+        """The file need not be there; it is read anew for each question."""
+        self._file = file
+
+    def find(self, image: str) -> Command:
+        """What an image stands for.
+
+        Raises:
+            UnknownImageError: nobody has said it.
+            RunnerError: the file cannot be read.
+        """
+        plain = re.sub(r"(:[^:/]+)?(@[^@]+)?$", "", image)
+        names = [image, plain, plain.rpartition("/")[2]]
+        known = self._read()
+        for name in names:
+            if name in known:
+                return known[name]
+        for part, module in _OWN_IMAGES.items():
+            if part in plain:
+                return Command([sys.executable, "-m", module], "standby" if module == _TRAINER else None)
+        raise UnknownImageError(
+            f"There is no command for the image '{image}', and without docker none can be looked up in it. Name it in "
+            f'{self._file}, as {{"{names[2]}": ["python3", "/path/of/program.py"]}}, or use the docker runner.'
+        )
+
+    def _read(self) -> dict[str, Command]:
+        try:
+            values = json.loads(self._file.read_text(encoding="utf-8"))
+            return {str(name): _read_command(value) for name, value in values.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, TypeError, KeyError) as error:
+            raise RunnerError(f"{self._file} is no JSON object of image names and commands: {error}.") from error
+
+
+def _read_command(value: Any) -> Command:
+    if isinstance(value, dict):
+        return Command([str(word) for word in value["command"]], value.get("standby"))
+    return Command([str(word) for word in value])
