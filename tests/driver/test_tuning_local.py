@@ -129,6 +129,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(local: Kennel, dataset:
     assert {trial["why"] for trial in followed["trials"]} == {"stopped with the tuning job"}
 
 
+@pytest.mark.slow
 def test_a_notebook_tunes_and_reads_the_trials(local: Kennel, dataset: Path) -> None:
     session = session_of(local)
     job = driver.tune(

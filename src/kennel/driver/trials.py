@@ -102,10 +102,11 @@ class Watch:
         return replace(trial, why=self._why(trial, ended))
 
     def _why(self, trial: Trial, ended: datetime | None) -> str:
+        failed = f"failed: {trial.failure}" if trial.failure else "failed"
+        if trial.name in self._rules:  # the trainer may see for itself that all is lost before it is told to stop
+            return f"pruned by {self._rules[trial.name]}{f' ({failed})' if trial.status == 'Failed' else ''}"
         if trial.status == "Failed":
-            return f"failed: {trial.failure}" if trial.failure else "failed"
-        if trial.name in self._rules:
-            return f"pruned by {self._rules[trial.name]}"
+            return failed
         if trial.status == "Completed":
             return "completed"
         if trial.ended and ended and ended - trial.ended < _TOGETHER:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -151,7 +152,7 @@ def _summary(found: Found) -> list[tuple[str, Any]]:
 
 
 def _counts(found: Found) -> str:
-    kinds = Counter((trial.why or "in progress").partition(":")[0] for trial in found.trials)
+    kinds = Counter(re.split(r":| \(", trial.why or "in progress")[0] for trial in found.trials)
     return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 

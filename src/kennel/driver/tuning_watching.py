@@ -11,6 +11,8 @@ from kennel.driver.trials import Trial, best_of, short
 from kennel.driver.tuning import TuningState
 from kennel.driver.tuning_requests import Objective
 
+_REASON_CHARS = 100
+
 
 class Follower:
     """Tells what is new."""
@@ -63,9 +65,14 @@ def board(state: TuningState, trials: Sequence[Trial]) -> Board:
     )
 
 
+def cut(text: str) -> str:
+    """A reason as long as a row has room for it; --json and the page have all of it."""
+    return text if len(text) <= _REASON_CHARS else text[: _REASON_CHARS - 1] + "…"
+
+
 def row_of(trial: Trial, names: Sequence[str]) -> list[str]:
     """A trial as a table shows it."""
     tried = [short(trial.hyperparameters.get(name, "")) for name in names]
     value = "" if trial.value is None else f"{trial.value:.4f}"
-    state = trial.why if trial.is_over else f"epoch {trial.epoch}" if trial.epoch else "starting"
+    state = cut(trial.why) if trial.is_over else f"epoch {trial.epoch}" if trial.epoch else "starting"
     return [str(trial.number), *tried, value, tables.duration(trial.seconds), state]

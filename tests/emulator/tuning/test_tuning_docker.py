@@ -40,3 +40,10 @@ def test_hyperband_stops_containers(server: Emulator, tmp_path: Path) -> None:
     assert job["HyperParameterTuningJobStatus"] == "Completed"
     assert job["TrainingJobStatusCounters"]["Stopped"] >= 1
     assert job["ObjectiveStatusCounters"]["Succeeded"] == 4
+
+
+def test_containers_have_a_folder_in_common(server: Emulator, tmp_path: Path) -> None:
+    one = definition(tmp_path, {"share": "yes", "epochs": "1"})
+    run(server, "shared", tmp_path, jobs=2, parallel=1, TrainingJobDefinition=one)
+    found = trials(server, "shared")
+    assert [round(one["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]) + 1 for one in found] == [0, 1]

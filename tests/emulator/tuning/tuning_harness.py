@@ -21,6 +21,10 @@ worth = -abs(x - 3) - abs(n - 4) - (given.get("choice", "b") != "b")
 (base / "model/x").write_text(str(x))
 if "checkpoint" in given:
     (base / "checkpoints/own").write_text(os.environ["TRAINING_JOB_NAME"])
+if "share" in given:
+    shared = base / "shared"
+    worth = len(list(shared.iterdir())) if shared.is_dir() else -1
+    (shared / os.environ["TRAINING_JOB_NAME"]).write_text("mine")
 if x > float(given.get("fail_above", "inf")):
     (base / "output/failure").write_text("too large")
     sys.exit(1)

@@ -75,7 +75,7 @@ class Trial:
     @property
     def end(self) -> str:
         """`why` without the reason of a failure."""
-        return self.why.partition(":")[0]
+        return self.why.partition(":")[0].partition(" (")[0]
 
 
 @dataclass(frozen=True)
