@@ -117,7 +117,7 @@ def test_a_run_of_the_same_name_is_replaced(platform: Platform) -> None:
 
 @both
 def test_another_runner_object_finds_it_again(platform: Platform) -> None:
-    handle = platform.runner.start(launch(platform, "import time; time.sleep(1); print('late')"))
+    handle = platform.runner.start(launch(platform, "import time; time.sleep(5); print('late')"))
     other = make_runner(platform.runner.name, platform.home)
     assert other.find("test", "1") == {handle: "1"}
     assert other.find("test", "2") == {}
