@@ -127,7 +127,8 @@ def test_it_finishes_the_spans_of_a_job_that_was_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", writer, str(tmp_path)]
     with subprocess.Popen(command) as job, sampler(tmp_path, job.pid) as watching:
         deadline = time.monotonic() + 60
-        while not list((tmp_path / "framework").glob("*.tmp")) and time.monotonic() < deadline:
+        while not (list(tmp_path.glob("framework/*.tmp")) and list(tmp_path.rglob("system/incremental/*/*.json"))):
+            assert time.monotonic() < deadline, "one of them has written nothing"
             time.sleep(0.05)
         job.kill()
         job.wait()

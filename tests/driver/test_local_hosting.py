@@ -69,7 +69,7 @@ def is_gone(endpoint: driver.Endpoint) -> bool:
     try:
         assert endpoint.status == "Deleting"
     except DriverError as error:
-        return "Could not find endpoint" in str(error)
+        return "There is no endpoint" in str(error)
     return False
 
 

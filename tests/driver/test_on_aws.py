@@ -75,7 +75,7 @@ def test_a_plan_that_fails_leaves_the_record_as_it_was(on_aws: Kennel, dataset: 
     before = recorded(on_aws)
     assert before["training-job job1"] == before["endpoint e1"] == "created"
     nobody = on_aws("transform", "nobody", dataset / "test")
-    assert "Could not find training job" in nobody.err
+    assert "There is no job 'nobody' on aws" in nobody.err
     assert recorded(on_aws) == before
 
 

@@ -206,7 +206,8 @@ def test_sigterm_ends_it_cleanly_and_nothing_says_that_it_listens(tmp_path: Path
     home = tmp_path / "home"
     with running(home) as server:
         written = json.loads((home / "emulator.json").read_text())
-        assert written == {"pid": server.process.pid, "port": server.port, "url": server.url, "region": REGION}
+        where = {"port": server.port, "url": server.url, "region": REGION}
+        assert written == {"pid": server.process.pid, **where, "runner": "process"}
         idle = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         idle.request("GET", "/")  # a client that keeps its connection does not hold the server up
         idle.getresponse().read()

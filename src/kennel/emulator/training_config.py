@@ -110,4 +110,4 @@ def _resources(host: Host, hosts: list[Host], interface: str) -> dict[str, Any]:
 def _profiler(config: Mapping[str, Any], local_path: str) -> dict[str, Any]:
     """ProfilingParameters stay empty where the request's are: smdebug takes that for a profiler that is off."""
     parameters = config.get("ProfilingParameters") or {}
-    return {**config, "ProfilingParameters": {"LocalPath": local_path, **parameters} if parameters else {}}
+    return {**config, "ProfilingParameters": {**parameters, "LocalPath": local_path} if parameters else {}}
