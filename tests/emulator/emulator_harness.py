@@ -124,7 +124,7 @@ def running(home: Path, *options: str, variables: Mapping[str, str] | None = Non
             process.stderr.close()
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 60) -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 150) -> Any:
     """What a condition gives as soon as it gives something."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):

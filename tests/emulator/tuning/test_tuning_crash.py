@@ -27,6 +27,11 @@ def starts(home: Path, trial: str) -> int:
     return len(Home(home).logs.streams(TRAINING_LOGS, f"{trial}/"))
 
 
+def has_started(emulator: Emulator, trial: str) -> bool:
+    status = emulator.client("sagemaker").describe_training_job(TrainingJobName=trial)["SecondaryStatus"]
+    return status not in ("Starting", "Pending", "Downloading")
+
+
 def finished(emulator: Emulator, name: str) -> int:
     return len(trials(emulator, name, StatusEquals="Completed"))
 
@@ -39,7 +44,8 @@ def test_a_killed_server_goes_on_with_the_same_trials(home: Path, tmp_path: Path
         wait_for(lambda: finished(server, "crash") >= 2)
         wait_for(lambda: len(trials(server, "crash", StatusEquals="InProgress")) == 2)
         before = trials(server, "crash")
-        time.sleep(0.5)  # the programs of the new ones have started
+        # A start that the kill cuts short is made again, with a log stream of its own.
+        wait_for(lambda: all(has_started(server, trial["TrainingJobName"]) for trial in before))
         server.stop(signal.SIGKILL)
     with running(home) as server:
         job = ended(server, "crash")
