@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from kennel.classifier import loader, profile_report, profiling
+from kennel.classifier import loader, profile_report, profile_start
 from kennel.classifier.config import TrainConfig
 from kennel.classifier.contract import ContainerPaths
 from kennel.classifier.debugging import Debugger
@@ -46,7 +46,7 @@ def train(base: Path, *, workers: int, sleep_ms: float, batch: int, steps: int, 
         TrainConfig(), num_workers=workers, batch_size=batch, epochs=epochs, profiler_steps=0, debugger="off"
     )
     device = world.device()
-    profiler = profiling.start(config, paths, world, device)
+    profiler = profile_start.start(config, paths, world, device)
     world.start(device)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
     order = loader.Order(steps * batch, config.seed)
