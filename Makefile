@@ -15,7 +15,7 @@ help: ## list the targets
 demo: .venv/demo ## train, deploy and ask through the local SageMaker: no account, no download; RUNNER=docker runs the images
 	$(RUN) -m examples.demo
 
-test: .venv/dev ## the default tests: offline, no docker, about five minutes
+test: .venv/dev ## the default tests: offline, no docker, up to twenty minutes
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not docker and not slow" -n 2 --dist loadfile # two files at a time, a thread each
 
 test-slow: .venv/dev ## proofs that take minutes: kills at random moments
