@@ -19,7 +19,7 @@ test: .venv/dev ## the default tests: offline, no docker, up to twenty minutes
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not docker and not slow" -n 2 --dist loadfile # two files at a time, a thread each
 
 test-slow: .venv/dev ## proofs that take minutes: kills at random moments
-	$(RUN) -m pytest -m "slow and not docker"
+	OMP_WAIT_POLICY=passive $(RUN) -m pytest -m "slow and not docker" -n 2 --dist loadfile # threads that wait do not spin
 
 test-docker: .venv/dev ## build the images and prove them with docker run
 	$(RUN) -m pytest -m "docker and not slow"
