@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import threading
@@ -20,6 +19,7 @@ from kennel.emulator import job_status, rule_results
 from kennel.emulator.home import Home
 from kennel.emulator.job_runs import last_line
 from kennel.emulator.job_status import ENDED, KIND, Document
+from kennel.emulator.job_threads import JobThreads
 from kennel.emulator.log_files import PROCESSING_LOGS, WARNING_LOGS
 from kennel.emulator.rule_requests import PROFILER, STATUSES, RuleRequest, requests_of
 from kennel.emulator.rule_results import DETAILS_CHARS, Result
@@ -28,23 +28,20 @@ from kennel.emulator.runners.process import ProcessRunner
 from kennel.emulator.storage import FILE, StorageError, Uri, fetch, storage_of
 from kennel.emulator.store import MissingError, Store
 
-_LOG = logging.getLogger(__name__)
 _POLL_S = 0.5
 _FINISH_S = 600.0  # for a rule to end after its job; a custom one may never
 _HAS_BEGUN = ("Training", "Uploading", "Stopping", *ENDED)
 
 
 class Rules:
-    """A thread for each job that has rules which are not through."""
+    """Each job that has rules which are not through has a thread."""
 
     def __init__(
         self, store: Store, home: Home, processes: ProcessRunner, region: str, stop: Callable[[str], None]
     ) -> None:
         """Statuses are members of the job's document; `stop` is told of a job that a rule's action has stopped."""
         self._store, self._home, self._processes, self._region, self._stop = store, home, processes, region, stop
-        self._leaving = threading.Event()
-        self._lock = threading.Lock()
-        self._threads: dict[str, threading.Thread] = {}
+        self._threads = JobThreads("rules of training job", lambda name, leaving: _Watch(name, self, leaving))
 
     def start(self, name: str) -> None:
         """Look after the rules of a job, if it has any. Returns at once; may be repeated."""
@@ -54,35 +51,21 @@ class Rules:
             self._store.update(KIND, name, lambda document: begin(document, self._region))
         except MissingError:  # it was deleted meanwhile
             return
-        with self._lock:
-            if self._leaving.is_set() or name in self._threads:
-                return
-            thread = threading.Thread(target=self._run, args=(name,), daemon=True, name=f"rules-{name}")
-            self._threads[name] = thread
-            thread.start()
+        self._threads.start(name)
 
-    def _run(self, name: str) -> None:
-        try:
-            self._look_after(name)
-        except MissingError:
-            self.delete(name)
-        except Exception:
-            _LOG.exception("The rules of training job %s failed by a fault of the emulator", name)
-        finally:
-            with self._lock:
-                self._threads.pop(name, None)
+    def look(self, name: str) -> bool:
+        """Do what is to be done now about the rules of a job; whether they are through.
 
-    def _look_after(self, name: str) -> None:
-        while not self._leaving.is_set():
-            document = self._store.get(KIND, name)
-            open_rules = unfinished(document)
-            if not open_rules:
-                return
-            for rule in open_rules:
-                life = _Life(rule, self._store, self._home, self._processes)
-                if life.step() and rule.stops_training and document["TrainingJobStatus"] == "InProgress":
-                    self._stop_job(name, rule)
-            self._leaving.wait(_POLL_S)
+        Raises:
+            MissingError: the job was deleted.
+        """
+        document = self._store.get(KIND, name)
+        open_rules = unfinished(document)
+        for rule in open_rules:
+            life = _Life(rule, self._store, self._home, self._processes)
+            if life.step() and rule.stops_training and document["TrainingJobStatus"] == "InProgress":
+                self._stop_job(name, rule)
+        return not open_rules
 
     def _stop_job(self, name: str, rule: RuleRequest) -> None:
         """The action StopTraining: as StopTrainingJob, by the rule's name."""
@@ -113,12 +96,25 @@ class Rules:
 
     def close(self, timeout_s: float = 5) -> None:
         """Leave all rules running; the next server finds them again."""
-        self._leaving.set()
-        with self._lock:
-            threads = list(self._threads.values())
-        deadline = time.monotonic() + timeout_s
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self._threads.close(timeout_s)
+
+
+class _Watch:
+    """What a thread does about the rules of one job."""
+
+    def __init__(self, name: str, rules: Rules, leaving: threading.Event) -> None:
+        self.name, self._rules, self._leaving = name, rules, leaving
+        self._wake = threading.Event()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def run(self) -> None:
+        try:
+            while not self._leaving.is_set() and not self._rules.look(self.name):
+                self._wake.wait(_POLL_S)
+        except MissingError:
+            self._rules.delete(self.name)
 
 
 def begin(document: Document, region: str) -> None:

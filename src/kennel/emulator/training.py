@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +12,7 @@ from kennel.emulator import warm_pool
 from kennel.emulator.channels import channel_refusals, read_channels
 from kennel.emulator.home import Home
 from kennel.emulator.job_status import ENDED, KIND
+from kennel.emulator.job_threads import JobThreads
 from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
 from kennel.emulator.metric_log import metric_refusals
 from kennel.emulator.outputs import output_refusals
@@ -27,14 +26,13 @@ from kennel.emulator.store import MissingError, Store
 from kennel.emulator.training_config import read_hosts
 from kennel.emulator.training_job import STOP_GRACE_S, Tools, TrainingJob
 
-_LOG = logging.getLogger(__name__)
 _WAIT_WITHOUT_SPOT = (
     "StoppingCondition.MaxWaitTimeInSeconds is for managed spot jobs: set EnableManagedSpotTraining, or leave it out."
 )
 
 
 class TrainingJobs:
-    """A thread for each job that has not ended."""
+    """Each job that has not ended lives in a thread."""
 
     def __init__(
         self, store: Store, home: Home, runner: Runner, region: str, *, stop_grace_s: float = STOP_GRACE_S
@@ -46,9 +44,11 @@ class TrainingJobs:
         standbys = Standbys(home.path / "standby", runner)
         self._tools = Tools(store, home, runner, feeders, standbys, region, stop_grace_s)
         self._rules = Rules(store, home, feeders, region, self.stop)
-        self._leaving = threading.Event()
-        self._lock = threading.Lock()
-        self._jobs: dict[str, tuple[TrainingJob, threading.Thread]] = {}
+        self._threads = JobThreads(
+            "training job",
+            lambda name, leaving: TrainingJob(name, self._tools, leaving),
+            lambda job: self._expire_pool_later(job.name),
+        )
 
     def refusals(self, request: Mapping[str, Any]) -> list[str]:
         """Why a request that AWS might accept cannot be done here, or would fail anyway; empty when it can."""
@@ -70,42 +70,21 @@ class TrainingJobs:
 
     def start(self, name: str) -> None:
         """Begin the life of a job whose document is stored. Returns at once."""
-        with self._lock:
-            if self._leaving.is_set() or name in self._jobs:
-                return
-            job = TrainingJob(name, self._tools, self._leaving)
-            thread = threading.Thread(target=self._run, args=(job,), daemon=True, name=f"job-{name}")
-            self._jobs[name] = job, thread
-            thread.start()
+        self._threads.start(name)
         self._rules.start(name)
-
-    def _run(self, job: TrainingJob) -> None:
-        try:
-            job.run()
-        except Exception:  # the job's document has it already; a thread has nobody above who would log it
-            _LOG.exception("Training job %s failed by a fault of the emulator", job.name)
-        finally:
-            with self._lock:
-                self._jobs.pop(job.name, None)
-            self._expire_pool_later(job.name)
 
     def _expire_pool_later(self, name: str) -> None:
         """A pool ends by itself; one whose server ended before that is ended when the next one starts."""
         with contextlib.suppress(MissingError):
             seconds = warm_pool.keep_alive_s(self._tools.store.get(KIND, name))
-            if seconds and not self._leaving.is_set():
+            if seconds and not self._threads.is_closing:
                 timer = threading.Timer(seconds + 0.1, warm_pool.expire, [self._tools.store])
                 timer.daemon = True
                 timer.start()
 
     def stop(self, name: str) -> None:
         """The document says Stopping: look at it now."""
-        with self._lock:
-            found = self._jobs.get(name)
-        if found:
-            found[0].wake()
-        else:  # it ended meanwhile, or nobody looks after it
-            self.start(name)
+        self._threads.wake(name)
 
     def interrupt(self, name: str) -> None:
         """Take the spot instances of a job away; it starts again from its checkpoints."""
@@ -128,12 +107,7 @@ class TrainingJobs:
         Raises:
             TimeoutError: it takes longer.
         """
-        with self._lock:
-            found = self._jobs.get(name)
-        if found:
-            found[1].join(timeout_s)
-            if found[1].is_alive():
-                raise TimeoutError(f"training job {name} has not ended in {timeout_s} s")
+        self._threads.wait(name, timeout_s)
 
     def recover(self) -> None:
         """Take up every job that has not ended, and end what runs without one."""
@@ -157,15 +131,9 @@ class TrainingJobs:
 
     def close(self, timeout_s: float = 10) -> None:
         """Leave all jobs running; the next server finds them again."""
-        self._leaving.set()
+        self._threads.leave()
         self._rules.close()
-        with self._lock:
-            threads = [thread for _, thread in self._jobs.values()]
-            for job, _ in self._jobs.values():
-                job.wake()
-        deadline = time.monotonic() + timeout_s
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self._threads.close(timeout_s)
 
 
 def _spot_refusals(request: Mapping[str, Any]) -> list[str]:

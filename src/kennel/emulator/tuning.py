@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 
 from kennel.emulator import tuning_shared
 from kennel.emulator.home import Home
 from kennel.emulator.job_status import KIND as TRAINING_KIND
+from kennel.emulator.job_threads import JobThreads
 from kennel.emulator.operations.context import Jobs
 from kennel.emulator.store import Store
 from kennel.emulator.tuning_job import TuningJob, TuningTools
 from kennel.emulator.tuning_searcher import Searcher
 from kennel.emulator.tuning_status import ENDED, KIND
 
-_LOG = logging.getLogger(__name__)
 _KEEP_S = 60.0  # the search, after the last tuning job
 
 
 class TuningJobs:
-    """A thread for each tuning job that has not ended, woken by every change of one of its training jobs."""
+    """Each tuning job that has not ended lives in a thread, woken by every change of one of its training jobs."""
 
     def __init__(self, store: Store, home: Home, jobs: Jobs, region: str) -> None:
         """Tuning jobs are the documents of kind "hyper-parameter-tuning-job" in `store`; `jobs` runs the trials."""
         self._searcher = Searcher(home.path / "search.log")
         self._tools = TuningTools(store, home, jobs, self._searcher, region, self._own)
-        self._leaving = threading.Event()
-        self._lock = threading.Lock()
-        self._jobs: dict[str, tuple[TuningJob, threading.Thread]] = {}
+        self._threads = JobThreads(
+            "tuning job", lambda name, leaving: TuningJob(name, self._tools, leaving), self._over
+        )
         self._owners: dict[str, TuningJob] = {}
         store.listen(TRAINING_KIND, self._changed)
 
@@ -42,46 +40,31 @@ class TuningJobs:
 
     def start(self, name: str) -> None:
         """Begin, or go on with, a tuning job whose document is stored. Returns at once."""
-        with self._lock:
-            if self._leaving.is_set() or name in self._jobs:
-                return
-            job = TuningJob(name, self._tools, self._leaving)
-            thread = threading.Thread(target=self._run, args=(job,), daemon=True, name=f"tuning-{name}")
-            self._jobs[name] = job, thread
-            thread.start()
+        self._threads.start(name)
 
-    def _run(self, job: TuningJob) -> None:
-        try:
-            job.run()
-        except Exception:
-            _LOG.exception("Tuning job %s failed by a fault of the emulator", job.name)
-        finally:
-            if job.has_ended():
-                tuning_shared.remove(self._tools.home, job.name)
-            with self._lock:
-                self._jobs.pop(job.name, None)
-                self._owners = {trial: owner for trial, owner in self._owners.items() if owner is not job}
-                idle = not self._jobs
-            if idle and not self._leaving.is_set():
-                timer = threading.Timer(_KEEP_S, self._close_idle)
-                timer.daemon = True
-                timer.start()
+    def _over(self, job: TuningJob) -> None:
+        if job.has_ended():
+            tuning_shared.remove(self._tools.home, job.name)
+        for trial, owner in list(self._owners.items()):  # other jobs' threads add theirs meanwhile
+            if owner is job:
+                self._owners.pop(trial, None)
+        if not self._threads.is_closing:
+            timer = threading.Timer(_KEEP_S, self._close_idle)
+            timer.daemon = True
+            timer.start()
 
     def _close_idle(self) -> None:
         """The search takes half a gigabyte where torch is loaded, and some seconds to start there."""
-        with self._lock:
-            idle = not self._jobs
-        if idle:
+        if self._threads.is_idle:
             self._searcher.close()
 
     def stop(self, name: str) -> None:
         """The document says Stopping: end the trials."""
-        with self._lock:
-            found = self._jobs.get(name)
-        if found:
-            found[0].wake()
-        else:  # it ended meanwhile, or nobody looks after it
-            self.start(name)
+        self._threads.wake(name)
+
+    def delete(self, name: str) -> None:
+        """Wait until nobody looks after a tuning job that has ended, so that its name can be used again."""
+        self._threads.wait(name, timeout_s=10)
 
     def recover(self) -> None:
         """Go on with every tuning job that has not ended."""
@@ -95,12 +78,6 @@ class TuningJobs:
 
     def close(self, timeout_s: float = 10) -> None:
         """Leave all trials running; the next server goes on."""
-        self._leaving.set()
-        with self._lock:
-            running = list(self._jobs.values())
-        for job, _ in running:
-            job.wake()
+        self._threads.leave()
         self._searcher.leave()
-        deadline = time.monotonic() + timeout_s
-        for _, thread in running:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self._threads.close(timeout_s)

@@ -125,7 +125,8 @@ def test_a_model_stays_with_the_instance_that_has_it(shared: Hosted, tmp_path: P
     deploy(shared, "two", tmp_path / "models", count=2)
     pids = {ask(shared, "two", "cat.tar.gz")["pid"] for _ in range(6)}
     assert len(pids) == 1
-    with shared.in_flight("two", {"sleep_s": 3}, TargetModel="cat.tar.gz"):
+    with shared.in_flight("two", {"print": "asked", "sleep_s": 5}, TargetModel="cat.tar.gz"):
+        wait_for(lambda: log(shared, "two", "asked"))
         wait_for(lambda: ask(shared, "two", "cat.tar.gz")["pid"] not in pids)  # the other one helps out
 
 

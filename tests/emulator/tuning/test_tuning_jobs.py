@@ -120,6 +120,30 @@ def test_a_job_of_which_the_first_five_trials_fail_is_given_up(emulator: Emulato
     assert "BestTrainingJob" not in job
 
 
+def test_a_fault_of_the_engine_fails_the_job_and_ends_its_trials(emulator: Emulator, tmp_path: Path) -> None:
+    """A damaged file of metrics is one that can be made from outside."""
+    client = emulator.client("sagemaker")
+    one = definition(tmp_path, {"sleep_s": "60"})
+    asked = request("fault", tmp_path, TrainingJobDefinition=one, TrainingJobEarlyStoppingType="Auto")
+    client.create_hyper_parameter_tuning_job(**asked)
+    wait_for(
+        lambda: len([t for t in trials(emulator, "fault") if t.get("FinalHyperParameterTuningJobObjectiveMetric")]) == 2
+    )
+    names = [trial["TrainingJobName"] for trial in trials(emulator, "fault")]
+    (emulator.home / "jobs" / names[0] / "metrics.jsonl").write_text("{damaged\n")
+    client.stop_training_job(TrainingJobName=names[1])  # so that the engine looks again
+    job = ended(emulator, "fault")
+    assert job["HyperParameterTuningJobStatus"] == "Failed"
+    assert job["FailureReason"].startswith("InternalServerError: JSONDecodeError: ")
+    for name in names:
+        status = "TrainingJobStatus"
+        wait_for(lambda: client.describe_training_job(TrainingJobName=name)[status] == "Stopped")  # noqa: B023
+    client.delete_hyper_parameter_tuning_job(HyperParameterTuningJobName="fault")
+    assert run(emulator, "fault", tmp_path, jobs=1, parallel=1)["HyperParameterTuningJobStatus"] == "Completed", (
+        "the name is free"
+    )
+
+
 def test_a_stopped_job_stops_its_trials_and_keeps_what_they_found(emulator: Emulator, tmp_path: Path) -> None:
     client = emulator.client("sagemaker")
     one = definition(tmp_path, {"sleep_s": "60"})

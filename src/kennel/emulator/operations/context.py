@@ -65,6 +65,9 @@ class Tunings(Protocol):
     def stop(self, name: str) -> None:
         """End a tuning job that is stored as Stopping, and its trials. Returns at once; may be repeated."""
 
+    def delete(self, name: str) -> None:
+        """Let go of a tuning job that has ended, so that its name can be used again. May be repeated."""
+
     def recover(self) -> None:
         """Go on with what the last server left. Called once, before anybody is answered, after the jobs' recover."""
 

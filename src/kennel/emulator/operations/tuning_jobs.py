@@ -153,4 +153,5 @@ def delete_hyper_parameter_tuning_job(context: Context, request: Request) -> Doc
     status = describe(context, KIND, name)[_STATUS]
     if status not in ENDED:
         raise ResourceInUse(f"The tuning job {name} is in status {status}. Stop it and wait before you delete it.")
+    context.tunings.delete(name)
     return remove(context, KIND, name)
