@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -265,6 +267,30 @@ def test_each_trial_has_a_checkpoint_folder_of_its_own(emulator: Emulator, tmp_p
     assert {path.parent.name: path.read_text() for path in (tmp_path / "checkpoints").rglob("own")} == dict(
         zip(names, names, strict=True)
     )
+
+
+def test_a_spot_trial_that_is_taken_away_goes_on_from_its_checkpoint(emulator: Emulator, tmp_path: Path) -> None:
+    given = {
+        "CheckpointConfig": {"S3Uri": (tmp_path / "checkpoints").as_uri()},
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 900},
+        "RetryStrategy": {"MaximumRetryAttempts": 2},
+    }
+    one = definition(tmp_path, {"resume": "yes"}, **given)
+    client = emulator.client("sagemaker")
+    asked = request("spot", tmp_path, jobs=1, parallel=1, TrainingJobDefinition=one)
+    client.create_hyper_parameter_tuning_job(**asked)
+    [saved] = wait_for(lambda: list((tmp_path / "checkpoints").glob("*/saved")))
+    trial = saved.parent.name
+    command = [sys.executable, "-m", "kennel.emulator", "interrupt", trial, "--home", str(emulator.home)]
+    subprocess.run(command, check=True, timeout=60)
+    job = ended(emulator, "spot")
+    assert numbers(job, "TrainingJobStatusCounters") == {"Completed": 1}
+    assert job["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == 0  # 1 - 1/epoch: resumed
+    training = client.describe_training_job(TrainingJobName=trial)
+    assert "Interrupted" in [one["Status"] for one in training["SecondaryStatusTransitions"]]
+    assert training["EnableManagedSpotTraining"] is True
+    assert training["RetryStrategy"] == {"MaximumRetryAttempts": 2}
 
 
 def test_trials_are_listed_by_objective_status_and_page(emulator: Emulator, failing: dict[str, Any]) -> None:

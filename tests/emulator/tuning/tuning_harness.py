@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.emulator.emulator_harness import Emulator, wait_for
+from tests.emulator.jobs.test_warm_pools import WAIT
 
 IMAGE = "bowl:1"
+WARM_IMAGE = "warm-bowl:1"  # can be started before its job
 # Minus the distance from x=3 (and from choice "b", n=4), less 1/epoch: every trial gets better with each epoch.
 PROGRAM = """
 import json, os, pathlib, signal, sys, time
@@ -25,6 +27,13 @@ if "share" in given:
     shared = base / "shared"
     worth = len(list(shared.iterdir())) if shared.is_dir() else -1
     (shared / os.environ["TRAINING_JOB_NAME"]).write_text("mine")
+if "waited" in given:
+    worth = int(os.environ.get("WAITED", 0))
+if "resume" in given:
+    saved = base / "checkpoints/saved"
+    worth = int(saved.exists())
+    saved.touch()
+    time.sleep(0 if worth else 120)
 if x > float(given.get("fail_above", "inf")):
     (base / "output/failure").write_text("too large")
     sys.exit(1)
@@ -37,14 +46,18 @@ time.sleep(float(given.get("sleep_s", 0)))
 
 def write_images(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
-    (home / "images.json").write_text(json.dumps({"bowl": [sys.executable, "-u", "-c", PROGRAM]}))
+    python = [sys.executable, "-u", "-c"]
+    warm = {"command": [*python, WAIT + PROGRAM], "standby": "standby"}
+    (home / "images.json").write_text(json.dumps({"bowl": [*python, PROGRAM], "warm-bowl": warm}))
 
 
-def definition(folder: Path, static: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+def definition(
+    folder: Path, static: dict[str, str] | None = None, image: str = IMAGE, **changes: Any
+) -> dict[str, Any]:
     """A training job definition of the program."""
     return {
         "AlgorithmSpecification": {
-            "TrainingImage": IMAGE,
+            "TrainingImage": image,
             "TrainingInputMode": "File",
             "MetricDefinitions": [{"Name": "score", "Regex": "score=([-0-9.]+);"}],
         },
