@@ -17,11 +17,12 @@ import pytest
 
 from kennel import driver
 from kennel.classifier.config import HYPERPARAMETERS
-from kennel.driver import artifacts, connection
+from kennel.driver import artifacts, connection, trials
 from kennel.driver.errors import DriverError
 from kennel.driver.home import Home
 from kennel.driver.session import Session
 from tests.driver.conftest import Kennel
+from tests.emulator.emulator_harness import wait_for
 
 SEARCH = ("--tune", "lr=log:1e-5..1e-1", "--strategy", "random", "--seed", "5", "epochs=2")
 
@@ -127,6 +128,15 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(local: Kennel, dataset:
     followed = local("tune", "show", "long", "-f", "--json").json
     assert followed["status"] == "Stopped"
     assert {trial["why"] for trial in followed["trials"]} == {"stopped with the tuning job"}
+
+
+def test_the_last_trial_was_not_stopped_by_an_end_that_came_after_it(local: Kennel, dataset: Path) -> None:
+    words = ("--max-jobs", "1", "--parallel", "1", "epochs=900", "checkpoint_minutes=0.1", "--name", "one", "--no-wait")
+    local("tune", dataset, *SEARCH, *words)
+    [trial] = wait_for(lambda: [t for t in trials.list_trials(session_of(local), "one") if t.value is not None])
+    assert local("stop", trial.name).code == 0
+    found = local("tune", "show", "one", "-f", "--json").json
+    assert (found["status"], found["trials"][0]["why"]) == ("Completed", "stopped")
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ class Watch:
         """All trials, the oldest first; a log is read again only while its trial runs.
 
         Args:
-            ended: when the tuning job ended.
+            ended: when the tuning job ended, if its end may have stopped trials.
 
         Raises:
             DriverError: they may not be listed.

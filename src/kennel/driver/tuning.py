@@ -66,6 +66,15 @@ class TuningState:
         return self.status in TERMINAL
 
     @property
+    def cut_off(self) -> datetime | None:
+        """When it ended, if that may have stopped trials: not where the end of its last trial was its own."""
+        config = self.request.get("HyperParameterTuningJobConfig") or {}
+        limited = "MaxRuntimeInSeconds" in (config.get("ResourceLimits") or {})
+        if self.status == "Completed" and not limited and not config.get("TuningJobCompletionCriteria"):
+            return None
+        return self.ended
+
+    @property
     def definition(self) -> Mapping[str, Any]:
         """What all trials have in common: TrainingJobDefinition, or the first of several."""
         found = self.request.get("TrainingJobDefinition") or (self.request.get("TrainingJobDefinitions") or [{}])[0]
@@ -214,7 +223,7 @@ def follow(
     while True:
         state = describe(session, name)
         watch = watch or state.watch(session)
-        on_round(state, watch.look(state.ended))
+        on_round(state, watch.look(state.cut_off))
         if state.is_over:
             return state
         if deadline is not None and time.monotonic() > deadline:

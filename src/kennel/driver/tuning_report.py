@@ -95,7 +95,7 @@ def gather(session: Session, name: str) -> Found:
         DriverError: there is none of this name.
     """
     state = tuning.describe(session, name)
-    return Found(state, tuple(state.watch(session).look(state.ended)))
+    return Found(state, tuple(state.watch(session).look(state.cut_off)))
 
 
 def judge(session: Session, found: Found, page: Path | None = None) -> Found:
