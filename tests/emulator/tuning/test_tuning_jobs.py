@@ -188,6 +188,18 @@ def test_a_job_that_does_not_improve_ends(emulator: Emulator, tmp_path: Path) ->
     assert len(trials(emulator, "stale")) < 60
 
 
+@pytest.mark.slow
+def test_a_job_that_has_converged_ends(emulator: Emulator, tmp_path: Path) -> None:
+    """All values lie within one per cent, so nothing improves on the first trial."""
+    narrow = {"ContinuousParameterRanges": [continuous(low="3", high="3.005")]}
+    criteria = {"ConvergenceDetected": {"CompleteOnConvergence": "Enabled"}}
+    asked = {"ParameterRanges": narrow, "TuningJobCompletionCriteria": criteria}
+    job = run(emulator, "converged", tmp_path, jobs=30, parallel=1, **asked)
+    assert job["HyperParameterTuningJobStatus"] == "Completed"
+    assert "ConvergenceDetectedTime" in job["TuningJobCompletionDetails"]
+    assert len(trials(emulator, "converged")) == 11
+
+
 def test_early_stopping_ends_a_trial_that_is_worse_than_the_median(emulator: Emulator, tmp_path: Path) -> None:
     """A grid's order is a matter of its seed; with this one the two bad ones come last."""
     ranges = {"CategoricalParameterRanges": [{"Name": "x", "Values": ["3", "3.1", "3.2", "900", "901"]}]}
