@@ -34,6 +34,7 @@ PLAIN = Tuning(
     objective=Objective("validation_accuracy", maximize=True),
 )
 GRID = replace(PLAIN, strategy="Grid", space=read({"batch_size": "16,32", "optimizer": "adamw,sgd"}))
+STOPPED_GRID = replace(GRID, early_stopping=True)
 WHOLE = replace(
     PLAIN,
     objective=Objective("validation_loss", maximize=False),
@@ -47,7 +48,7 @@ WHOLE = replace(
 
 
 @pytest.mark.parametrize(
-    "tuning", [PLAIN, WHOLE, GRID, replace(PLAIN, strategy="Hyperband"), replace(WHOLE, transfer=True)]
+    "tuning", [PLAIN, WHOLE, GRID, STOPPED_GRID, replace(PLAIN, strategy="Hyperband"), replace(WHOLE, transfer=True)]
 )
 def test_the_service_model_accepts_the_request(tuning: Tuning) -> None:
     check(tuning)

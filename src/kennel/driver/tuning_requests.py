@@ -100,8 +100,8 @@ def check(tuning: Tuning) -> None:
     if tuning.strategy == "Grid" and any(one.kind != CATEGORICAL for one in tuning.space):
         names = ", ".join(one.name for one in tuning.space if one.kind != CATEGORICAL)
         problems.append(f"A grid takes lists only; write the values of {names} one by one.")
-    if tuning.strategy in ("Grid", "Hyperband") and tuning.early_stopping:
-        problems.append(f"{tuning.strategy} has no early stopping{_OWN.get(tuning.strategy, '')}. Leave it away.")
+    if tuning.strategy == "Hyperband" and tuning.early_stopping:
+        problems.append("Hyperband has no early stopping beside its own. Leave it away.")
     if tuning.strategy == "Hyperband" and not 1 <= tuning.epochs[0] <= tuning.epochs[1]:
         problems.append(
             f"Hyperband from {tuning.epochs[0]} to {tuning.epochs[1]} epochs: give a larger number of epochs."
@@ -116,9 +116,6 @@ def check(tuning: Tuning) -> None:
         problems.append("--transfer needs a parent. Give --warm-start JOB.")
     if problems:
         raise ConfigError(problems)
-
-
-_OWN = {"Hyperband": " beside its own"}
 
 
 def create_tuning_job(tuning: Tuning) -> Request:
