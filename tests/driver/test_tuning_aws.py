@@ -22,6 +22,13 @@ def test_a_dry_run_prints_the_request_and_what_it_may_cost(on_aws: Kennel, aws: 
     assert aws.client("s3").list_objects_v2(Bucket="dogs")["KeyCount"] == 0
 
 
+def test_no_more_trials_at_once_than_in_all(on_aws: Kennel, dataset: Path) -> None:
+    done = on_aws("tune", dataset, *SEARCH, "--dry-run", "--max-jobs", "1", "--parallel", "4")
+    limits = json.loads(done.out)["HyperParameterTuningJobConfig"]["ResourceLimits"]
+    assert limits == {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 1}
+    assert "1 trial by Bayesian, one after another" in done.err
+
+
 def test_the_request_is_the_same_on_both_ends_but_for_places(on_aws: Kennel, dataset: Path) -> None:
     there = json.loads(on_aws("tune", dataset, *SEARCH, "--dry-run").out)
     here = json.loads(on_aws("tune", dataset, *SEARCH, "--dry-run", "--on", "local").out)

@@ -143,6 +143,7 @@ def plan(
         transfer=transfer,
         tags=session.project.tags,
     )
+    tuning = replace(tuning, parallel=min(tuning.parallel, tuning.jobs))  # SageMaker refuses more at once than in all
     check(tuning)
     made = Plan(tuning, trial.sources)
     session.check("CreateHyperParameterTuningJob", made.request)

@@ -48,7 +48,8 @@ def _say_trials(session: Session, made: tuning.Plan) -> None:
     wanted = made.tuning
     space = "  ".join(f"{one.name} {one}" for one in wanted.space)
     at_once = "one after another" if wanted.parallel == 1 else f"{wanted.parallel} at a time"
-    session.reporter.say(f"{wanted.jobs} trials by {wanted.strategy}, {at_once}: {space}")
+    trials = "1 trial" if wanted.jobs == 1 else f"{wanted.jobs} trials"
+    session.reporter.say(f"{trials} by {wanted.strategy}, {at_once}: {space}")
 
 
 def _way_back(name: str) -> str:
