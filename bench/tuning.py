@@ -1,7 +1,7 @@
 """What the tuning engine is worth: Bayesian against Random, Hyperband's epochs, and what a trial costs beside itself.
 
 The studies drive the search directly, over published functions; the rest are tuning jobs through the API of a server
-that is started here. `--only study`, `hyperband`, `api` or `overhead` runs a part.
+that is started here. `--only study`, `hyperband`, `cost`, `api` or `overhead` runs a part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy import stats
 from bench import machine
 from bench.functions import BRANIN, HARTMANN6, Function
 from bench.tuning_server import Server, tune
-from bench.tuning_study import search, search_by_epoch
+from bench.tuning_study import search, search_by_epoch, suggestion_s
 from kennel.emulator.tuning_problem import GP, TPE, choose_engine
 
 _TRIALS = {TPE: {BRANIN.name: 40, HARTMANN6.name: 40}, GP: {BRANIN.name: 25, HARTMANN6.name: 30}}
@@ -68,6 +68,16 @@ def hyperband(seeds: int) -> None:
             print(f"| {' | '.join(map(str, row))} |", flush=True)
 
 
+def cost(engines: Sequence[str]) -> None:
+    """What a suggestion costs after many trials, up to the most that a tuning job may have; six hyperparameters."""
+    print("| search | trials before | a suggestion, median of 3 | longest |\n|---|---|---|---|")
+    for engine in engines:
+        suggestion_s(HARTMANN6, 20, engine, seed=0)  # with its imports
+        for known in (20, 100, 300, 749):
+            found = [suggestion_s(HARTMANN6, known, engine, seed) for seed in range(3)]
+            print(f"| {engine} | {known} | {statistics.median(found):.2f} s | {max(found):.2f} s |", flush=True)
+
+
 def api(folder: Path, trials: int) -> None:
     """One whole job of a one-second trainer of Branin's function, two trials at a time."""
     with Server(folder, "process") as server:
@@ -99,7 +109,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="bench.tuning", epilog=_EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=("study", "hyperband", "api", "overhead"), help="default: all of it")
+    parser.add_argument("--only", choices=("study", "hyperband", "cost", "api", "overhead"), help="default: all of it")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument(
         "--engines", nargs="+", choices=(GP, TPE), default=[TPE, GP] if choose_engine()[0] == GP else [TPE]
@@ -113,6 +123,7 @@ def main(arguments: list[str]) -> int:
         parts = {
             "study": lambda: study(options.seeds, options.engines),
             "hyperband": lambda: hyperband(options.seeds),
+            "cost": lambda: cost(options.engines),
             "api": lambda: api(Path(folder) / "api", options.trials),
             "overhead": lambda: overhead(Path(folder), options.trials, options.base),
         }

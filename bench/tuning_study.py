@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 
 from bench.functions import Function
@@ -27,6 +28,19 @@ def search(function: Function, strategy: str, seed: int, trials: int, engine: st
         value = function.value({name: float(text) for name, text in tuned.items()})
         problem = replace(problem, trials=(*problem.trials, Trial(tuned, "complete", value, step=1)))
     return Found(min(trial.value for trial in problem.trials if trial.value is not None), trials)
+
+
+def suggestion_s(function: Function, known: int, engine: str, seed: int) -> float:
+    """How long one suggestion of the Bayesian strategy takes after so many trials, which chance has chosen."""
+    space = read_space(function.parameter_ranges())
+    problem = Problem("Random", space, maximize=False, seed=seed, engine=engine)
+    tried = [suggest(replace(problem, seed=seed * 1000 + number)) for number in range(known)]
+    values = [function.value({name: float(text) for name, text in one.items()}) for one in tried]
+    trials = tuple(Trial(one, "complete", value, step=1) for one, value in zip(tried, values, strict=True))
+    asked = replace(problem, strategy="Bayesian", trials=trials)
+    start = time.perf_counter()
+    suggest(asked)
+    return time.perf_counter() - start
 
 
 def curve(final: float, epoch: int, epochs: int, start: float = 100.0) -> float:
