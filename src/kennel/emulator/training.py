@@ -101,6 +101,10 @@ class TrainingJobs:
         self._tools.home.logs.delete(TRAINING_LOGS, f"{name}/")
         self._tools.home.logs.delete(WARNING_LOGS, f"training-job/{name}")
 
+    def end_pool(self, pool: str) -> None:
+        """No further job shares the pool: end what waits in it."""
+        self._tools.standbys.end(pool)
+
     def wait(self, name: str, timeout_s: float) -> None:
         """Until nobody looks after the job any more.
 

@@ -10,7 +10,7 @@ from kennel.emulator.job_status import KIND as TRAINING_KIND
 from kennel.emulator.job_threads import JobThreads
 from kennel.emulator.operations.context import Jobs
 from kennel.emulator.store import Store
-from kennel.emulator.tuning_job import TuningJob, TuningTools
+from kennel.emulator.tuning_job import TuningJob, TuningTools, pool_of
 from kennel.emulator.tuning_searcher import Searcher
 from kennel.emulator.tuning_status import ENDED, KIND
 
@@ -45,6 +45,7 @@ class TuningJobs:
     def _over(self, job: TuningJob) -> None:
         if job.has_ended():
             tuning_shared.remove(self._tools.home, job.name)
+            self._tools.jobs.end_pool(pool_of(job.name))
         for trial, owner in list(self._owners.items()):  # other jobs' threads add theirs meanwhile
             if owner is job:
                 self._owners.pop(trial, None)

@@ -32,7 +32,7 @@ from kennel.emulator.tuning_trials import definitions_of, objective_of, space_of
 from kennel.emulator.warm_pool import SHARED
 
 _STATUS = "HyperParameterTuningJobStatus"
-_WARM_S = 60  # that a container or process waits for the next trial
+_WARM_S = 600  # that a container or process waits for the next trial, from the beginning of the one before
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class TuningJob:
             "TuningJobArn": document["HyperParameterTuningJobArn"],
             TAGS: document.get(TAGS, {}),
             WARNINGS: [],
-            SHARED: {"name": f"{self.name}.{trial['_definition']}", "seconds": _WARM_S},
+            SHARED: {"name": pool_of(self.name), "seconds": _WARM_S},
         }
         job |= tuning_shared.given_to_trials(self._tools.home, self.name)
         with contextlib.suppress(ExistsError):
@@ -322,6 +322,11 @@ class TuningJob:
             document["LastModifiedTime"] = time.time()
 
         return self._tools.store.update(KIND, self.name, changed)
+
+
+def pool_of(name: str) -> str:
+    """Where processes wait for a tuning job's trials; a dot is in no training job's name, which is a pool's, too."""
+    return f"{name}.trials"
 
 
 def _known(trial: Document) -> Trial:

@@ -1,4 +1,4 @@
-"""What trials of a tuning job have in common: a folder, which is gone when it is over, and a process that waits."""
+"""What trials of a tuning job have in common: a folder and a process that waits, which are gone when it is over."""
 
 from __future__ import annotations
 
@@ -25,3 +25,4 @@ def test_a_trial_is_run_by_a_process_that_waited_since_the_one_before(emulator: 
     assert job["HyperParameterTuningJobStatus"] == "Completed"
     found = [trial["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] for trial in trials(emulator, "warm")]
     assert [value + 1 for value in found] == [0, 1, 1]
+    wait_for(lambda: not list((emulator.home / "standby").iterdir()))  # nobody waits any more

@@ -30,6 +30,9 @@ class Jobs(Protocol):
     def delete(self, name: str) -> None:
         """Remove the files, logs and metrics of a job that has ended. May be repeated."""
 
+    def end_pool(self, pool: str) -> None:
+        """End what waits for jobs that share a warm pool (warm_pool.py). May be repeated."""
+
     def recover(self) -> None:
         """Find again what ran when the last server ended. Called once, before anybody is answered."""
 
