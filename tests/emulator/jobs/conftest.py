@@ -16,6 +16,7 @@ import pytest
 from kennel.emulator.home import Home
 from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
 from kennel.emulator.runners import make_runner
+from kennel.emulator.runners.base import JOB_LABEL, STANDBY_LABEL
 from kennel.emulator.store import Store
 from kennel.emulator.training import TrainingJobs
 from tests.images import docker
@@ -184,7 +185,7 @@ def platform(runner_name: str, tmp_path: Path, request: pytest.FixtureRequest) -
     made = Platform(tmp_path, runner_name)
     yield made
     made.jobs.close()
-    for label in ("kennel.job", "kennel.standby", "test"):
+    for label in (JOB_LABEL, STANDBY_LABEL, "test"):
         for handle in made.runner.find(label):
             made.runner.remove(handle)
     for document in made.store.all("training-job"):
