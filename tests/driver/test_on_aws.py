@@ -97,6 +97,14 @@ def test_an_endpoint_scales_and_is_updated(on_aws: Kennel, aws: Aws) -> None:
     assert [row["endpoint"] for row in on_aws("endpoints", "--json").json] == ["e1"]
 
 
+def test_a_dry_run_shows_how_an_endpoint_would_scale(on_aws: Kennel) -> None:
+    steps = on_aws("deploy", ARTIFACT, "--autoscale", "1:3", "--dry-run", "--json").json["requests"]
+    assert [step["operation"] for step in steps[-2:]] == ["RegisterScalableTarget", "PutScalingPolicy"]
+    assert (steps[-2]["request"]["MinCapacity"], steps[-2]["request"]["MaxCapacity"]) == (1, 3)
+    refused = on_aws("deploy", ARTIFACT, "--autoscale", "0:3", "--dry-run")
+    assert "Scaling from 0 to 3 instances is no range from 1 on." in refused.err
+
+
 @pytest.mark.parametrize(
     ("flags", "member"), [(["--serverless"], "ServerlessConfig"), (["--async"], ""), (["--capture", "50"], "")]
 )
