@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kennel.driver.validate import problems
-from tests.driver.conftest import ROLE, SERVE_IMAGE, TRAIN_IMAGE, Aws, Kennel
+from tests.driver.conftest import REGION, ROLE, SERVE_IMAGE, TRAIN_IMAGE, Aws, Kennel
 
 ARTIFACT = "s3://dogs/model.tar.gz"
 
@@ -77,6 +77,15 @@ def test_a_plan_that_fails_leaves_the_record_as_it_was(on_aws: Kennel, dataset: 
     nobody = on_aws("transform", "nobody", dataset / "test")
     assert "There is no job 'nobody' on aws" in nobody.err
     assert recorded(on_aws) == before
+
+
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_region_may_come_from_the_environment(on_aws: Kennel, variable: str) -> None:
+    project = on_aws.folder / "kennel.toml"
+    project.write_text(project.read_text().replace(f'region = "{REGION}"\n', ""))
+    nowhere = on_aws("doctor", AWS_REGION="")
+    assert "No region." in nowhere.err
+    assert "in eu-central-1" in on_aws("doctor", **{"AWS_REGION": "", variable: REGION}).out
 
 
 def test_an_endpoint_scales_and_is_updated(on_aws: Kennel, aws: Aws) -> None:

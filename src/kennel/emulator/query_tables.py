@@ -1,6 +1,6 @@
 """What becomes of every member of the requests that read, stop, delete and tag: honoured or refused.
 
-What is honoured is named, as in coverage_tables.py: a new member of AWS's model makes a test fail until somebody decides.
+As in coverage_tables.py: a new member of AWS's model makes a test fail until somebody decides about it.
 """
 
 from __future__ import annotations
