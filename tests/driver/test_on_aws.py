@@ -185,6 +185,14 @@ def test_clean_deletes_everything_once_and_names_what_is_left(on_aws: Kennel, aw
     assert on_aws("clean", "--data").out == "Nothing to delete.\n"
 
 
+def test_clean_of_one_end_names_what_the_other_has(on_aws: Kennel) -> None:
+    assert on_aws("deploy", ARTIFACT, "--name", "e1").code == 0
+    local = on_aws("clean", "--on", "local", "--dry-run")
+    assert local.out == "Nothing to delete.\n"
+    assert "Recorded on aws: 3; kennel clean --on aws deletes them." in local.err
+    assert "Recorded on" not in on_aws("clean").err
+
+
 def test_what_cannot_be_deleted_is_left_and_tried_again(on_aws: Kennel) -> None:
     """moto has no DeleteTrainingJob: it answers with an error, and the job stays recorded."""
     assert on_aws("train", "s3://dogs/train/", "--no-wait", "--name", "job1").code == 0
