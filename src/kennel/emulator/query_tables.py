@@ -1,6 +1,6 @@
-"""What becomes of every member of the requests that read, stop, delete and tag: honoured or refused.
+"""What becomes of every member of the requests that read, stop, delete and tag, as in coverage_tables.py.
 
-As in coverage_tables.py: a new member of AWS's model makes a test fail until somebody decides about it.
+A new member of AWS's model makes a test fail until somebody decides about it.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ QUERIES: Mapping[str, Table] = {
             f"{_METRIC}.Metric.Dimensions.Name {_METRIC}.Metric.Dimensions.Value": "",
             f"{_METRIC}.Period {_METRIC}.Stat StartTime EndTime ScanBy": "",
         },
+        "recorded": {"MaxDatapoints NextToken": "all points come in one answer"},  # paginators send a page's size
         "refused": {
             f"{_METRIC}.Unit": "a metric has one unit here; leave it out",
             "MetricDataQueries.Expression MetricDataQueries.Period": "expressions are not emulated; send MetricStat",
             "MetricDataQueries.AccountId": _ONE_ACCOUNT,
-            "MaxDatapoints NextToken": "all points come in one answer; leave it out",
             "LabelOptions.*": "labels have no times here; leave it out",
         },
     },
