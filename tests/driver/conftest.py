@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -67,6 +68,27 @@ class Kennel:
             timeout=240,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def interrupted(self, *words: object, after: str) -> str:
+        """Ctrl-C for a command that has printed this to stderr; it must end with status 130.
+
+        Returns:
+            what it printed to stderr afterwards.
+        """
+        child = subprocess.Popen(
+            [sys.executable, "-m", "kennel.driver", *map(str, words)],
+            cwd=self.folder,
+            env={**os.environ, "KENNEL_HOME": str(self.home)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stderr is not None
+        with child.stderr:
+            assert any(after in line for line in child.stderr), f"it ended before {after!r}"
+            child.send_signal(signal.SIGINT)
+            rest = child.stderr.read()
+        assert child.wait(timeout=30) == 130, rest
+        return rest
 
     def write_project(self, text: str) -> None:
         (self.folder / "kennel.toml").write_text(text)

@@ -65,6 +65,9 @@ def test_the_real_command_is_installed() -> None:
             ["train", "x", "--epochs", "3"],
             "unknown argument '--epochs'; hyperparameters have no dashes, write epochs=V",
         ),
+        (["train", "x", "--epocs", "3"], "hyperparameters have no dashes, write epochs=V"),
+        (["tune", "x", "--lr", "3"], "hyperparameters have no dashes, write lr=V"),
+        (["tune", "x", "--naem", "y"], "unknown argument '--naem'; did you mean '--name'?"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_status_2(kennel: Kennel, words: list[str], said: str) -> None:

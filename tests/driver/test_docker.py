@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,21 +61,7 @@ def test_a_job_is_followed_to_its_metrics_and_its_container_is_gone(local: Kenne
 
 
 def test_ctrl_c_leaves_the_container_and_stop_ends_it(local: Kennel, dataset: Path) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "kennel.driver", "train", str(dataset), *SLOW, "--name", "long", "--logs"],
-        cwd=local.folder,
-        env={**os.environ, "KENNEL_HOME": str(local.home)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stderr is not None
-    for line in child.stderr:
-        if "epoch=2/900" in line:
-            break
-    child.send_signal(signal.SIGINT)
-    rest = child.stderr.read()
-    child.stderr.close()
-    assert child.wait(timeout=30) == 130
+    rest = local.interrupted("train", dataset, *SLOW, "--name", "long", "--logs", after="epoch=2/900")
     assert "Job long goes on. kennel logs -f long follows it" in rest
     assert len(containers(local)) == 1
     assert local("down").code == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tarfile
@@ -134,22 +133,8 @@ def test_a_failed_job_is_one_sentence_with_its_reason(local: Kennel, dataset: Pa
 
 
 def test_ctrl_c_leaves_the_job_and_logs_follow_it(local: Kennel, dataset: Path) -> None:
-    words = ["train", str(dataset), "epochs=900", "checkpoint_minutes=0.1", "--name", "long", "--logs"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "kennel.driver", *words],
-        cwd=local.folder,
-        env={**os.environ, "KENNEL_HOME": str(local.home)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stderr is not None
-    for line in child.stderr:
-        if "epoch=2/900" in line:
-            break
-    child.send_signal(signal.SIGINT)
-    rest = child.stderr.read()
-    child.stderr.close()
-    assert child.wait(timeout=30) == 130
+    words = ["train", dataset, "epochs=900", "checkpoint_minutes=0.1", "--name", "long", "--logs"]
+    rest = local.interrupted(*words, after="epoch=2/900")
     assert "Job long goes on. kennel logs -f long follows it, kennel stop long ends it." in rest
     assert "Traceback" not in rest
     assert local("jobs", "--json").json[0]["status"] == "InProgress"

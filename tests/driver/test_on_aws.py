@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kennel.driver.validate import problems
-from tests.driver.conftest import ROLE, SERVE_IMAGE, TRAIN_IMAGE, Aws, Kennel
+from tests.driver.conftest import REGION, ROLE, SERVE_IMAGE, TRAIN_IMAGE, Aws, Kennel
 
 ARTIFACT = "s3://dogs/model.tar.gz"
 
@@ -79,6 +79,15 @@ def test_a_plan_that_fails_leaves_the_record_as_it_was(on_aws: Kennel, dataset: 
     assert recorded(on_aws) == before
 
 
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_region_may_come_from_the_environment(on_aws: Kennel, variable: str) -> None:
+    project = on_aws.folder / "kennel.toml"
+    project.write_text(project.read_text().replace(f'region = "{REGION}"\n', ""))
+    nowhere = on_aws("doctor", AWS_REGION="")
+    assert "No region." in nowhere.err
+    assert "in eu-central-1" in on_aws("doctor", **{"AWS_REGION": "", variable: REGION}).out
+
+
 def test_an_endpoint_scales_and_is_updated(on_aws: Kennel, aws: Aws) -> None:
     done = on_aws("deploy", ARTIFACT, "--name", "e1", "--autoscale", "1:3", "--instance-count", "2")
     assert done.code == 0, done.err
@@ -95,6 +104,14 @@ def test_an_endpoint_scales_and_is_updated(on_aws: Kennel, aws: Aws) -> None:
     assert again[-1]["operation"] == "UpdateEndpoint"  # which moto does not have
     assert again[-1]["request"]["EndpointName"] == "e1"
     assert [row["endpoint"] for row in on_aws("endpoints", "--json").json] == ["e1"]
+
+
+def test_a_dry_run_shows_how_an_endpoint_would_scale(on_aws: Kennel) -> None:
+    steps = on_aws("deploy", ARTIFACT, "--autoscale", "1:3", "--dry-run", "--json").json["requests"]
+    assert [step["operation"] for step in steps[-2:]] == ["RegisterScalableTarget", "PutScalingPolicy"]
+    assert (steps[-2]["request"]["MinCapacity"], steps[-2]["request"]["MaxCapacity"]) == (1, 3)
+    refused = on_aws("deploy", ARTIFACT, "--autoscale", "0:3", "--dry-run")
+    assert "Scaling from 0 to 3 instances is no range from 1 on." in refused.err
 
 
 @pytest.mark.parametrize(
@@ -166,6 +183,14 @@ def test_clean_deletes_everything_once_and_names_what_is_left(on_aws: Kennel, aw
     assert on_aws("clean", "--data").code == 0
     assert aws.client("s3").list_objects_v2(Bucket="dogs")["KeyCount"] == 0
     assert on_aws("clean", "--data").out == "Nothing to delete.\n"
+
+
+def test_clean_of_one_end_names_what_the_other_has(on_aws: Kennel) -> None:
+    assert on_aws("deploy", ARTIFACT, "--name", "e1").code == 0
+    local = on_aws("clean", "--on", "local", "--dry-run")
+    assert local.out == "Nothing to delete.\n"
+    assert "Recorded on aws: 3; kennel clean --on aws deletes them." in local.err
+    assert "Recorded on" not in on_aws("clean").err
 
 
 def test_what_cannot_be_deleted_is_left_and_tried_again(on_aws: Kennel) -> None:

@@ -217,6 +217,8 @@ def test_metric_data_is_the_series_of_each_query(metrics: Any) -> None:
     assert code_of(metrics.get_metric_data, MetricDataQueries=[query("TM(1:2)")], **times) == "InvalidParameterValue"
     wrong = [{"Id": "q", "Expression": "1+1"}]
     assert code_of(metrics.get_metric_data, MetricDataQueries=wrong, **times) == "ValidationError"
+    with pytest.raises(ClientError, match="'LabelOptions.Timezone' is not emulated"):
+        metrics.get_metric_data(MetricDataQueries=[query("Average")], LabelOptions={"Timezone": "+0100"}, **times)
     assert code_of(metrics.list_metrics, NextToken="forged") == "InvalidParameterValue"
 
 

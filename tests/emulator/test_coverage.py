@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.coverage import Treatment, accept, input_shape, markdown_tables, members_of, rules_of
+from kennel.emulator.coverage import ALL_TABLES, Treatment, accept, input_shape, markdown_tables, members_of, rules_of
 from kennel.emulator.coverage_tables import TABLES
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations import OPERATIONS
@@ -12,27 +12,32 @@ from kennel.emulator.operations import OPERATIONS
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("operation", TABLES)
+@pytest.mark.parametrize("operation", ALL_TABLES)
 def test_every_member_of_the_model_has_a_rule(operation: str) -> None:
     shape = input_shape(operation)
     rules = rules_of(operation)  # a KeyError names the member for which somebody must decide
     assert set(rules) == {path for path, member in members_of(shape) if member.type_name != "structure"}
 
 
-@pytest.mark.parametrize("operation", TABLES)
+@pytest.mark.parametrize("operation", ALL_TABLES)
 def test_no_rule_is_about_a_member_that_the_model_does_not_have(operation: str) -> None:
     have = {path for path, _ in members_of(input_shape(operation))}
-    named = [path for groups in TABLES[operation].values() for paths in groups for path in paths.split()]
+    named = [path for groups in ALL_TABLES[operation].values() for paths in groups for path in paths.split()]
     assert [path for path in named if path.removesuffix(".*") not in have] == []
     assert len(named) == len(set(named))
 
 
-@pytest.mark.parametrize("operation", TABLES)
+@pytest.mark.parametrize("operation", ALL_TABLES)
 def test_what_is_honoured_is_named_member_by_member_and_the_rest_has_a_reason(operation: str) -> None:
-    for treatment, groups in TABLES[operation].items():
+    for treatment, groups in ALL_TABLES[operation].items():
         for paths, reason in groups.items():
             assert bool(reason) == (treatment != "honoured"), paths
             assert treatment != "honoured" or "*" not in paths, paths
+
+
+def test_every_operation_has_a_table() -> None:
+    known = [operation for operations in OPERATIONS.values() for operation in operations]
+    assert sorted(ALL_TABLES) == sorted([*known, *(name for name in TABLES if name.startswith("Invoke"))])
 
 
 def test_a_member_that_is_only_recorded_gives_a_warning_and_one_that_is_false_none() -> None:

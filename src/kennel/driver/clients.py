@@ -68,7 +68,7 @@ def aws(region: str, emulator: Emulator | None) -> Clients:
             "AWS_ENDPOINT_URL_SAGEMAKER points to the local SageMaker, so --on aws would not reach AWS.",
             'This shell has run eval "$(kennel env)"; use another one.',
         )
-    found = region or _session().region_name
+    found = region or os.environ.get("AWS_REGION") or _session().region_name  # boto3 knows AWS_DEFAULT_REGION only
     if not found:
         raise DriverError("No region.", "Give --region, set region in kennel.toml, or AWS_REGION.")
     return Clients(found)

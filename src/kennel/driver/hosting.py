@@ -22,6 +22,8 @@ _POLL_AWS_S = 10.0
 _TIMEOUT_S = 3600.0  # AWS gives up on an endpoint by itself long before
 _SETTLE_S = 20.0  # an update that was just asked for may not show yet
 _LOG_LINES = 12
+_OWN_STEPS = 3  # of a plan: model, configuration, endpoint; what follows is for the scaler
+_SCALER = "application-autoscaling"
 _WAITS_FOR = {
     "Creating": "the machine, the image, the model; /ping must answer 200",
     "Updating": "the new containers to be healthy; the old ones still answer",
@@ -37,6 +39,13 @@ class Scaling:
     low: int
     high: int
     invocations: float = 70.0
+
+    def steps(self, endpoint: str) -> list[tuple[str, Request]]:
+        """What is sent to Application Auto Scaling, in order, when the endpoint is in service."""
+        return [
+            ("RegisterScalableTarget", requests.register_scalable_target(endpoint, self.low, self.high)),
+            ("PutScalingPolicy", requests.put_scaling_policy(endpoint, self.invocations)),
+        ]
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class Plan:
             ("CreateModel", requests.create_model(self.model)),
             ("CreateEndpointConfig", requests.create_endpoint_config(self.hosting)),
             last,
+            *(self.scaling.steps(self.endpoint) if self.scaling else []),
         ]
 
 
@@ -111,8 +121,8 @@ def plan(
         tags=project.tags,
     )
     made = Plan(endpoint, model, hosting, artifact, scaling, name is not None and _exists(session, name))
-    for operation, request in made.steps:
-        session.check(operation, request)
+    for number, (operation, request) in enumerate(made.steps):
+        session.check(operation, request, service="sagemaker" if number < _OWN_STEPS else _SCALER)
     return made
 
 
@@ -122,8 +132,10 @@ def _refuse_contradictions(session: Session, serverless: bool, asynchronous: boo
     if scaling and (session.is_local or serverless):
         where = "The local SageMaker" if session.is_local else "A serverless endpoint"
         raise DriverError(f"{where} has no target tracking.", "Use --instance-count for a fixed number of instances.")
-    if scaling and not 0 <= scaling.low <= scaling.high:
-        raise DriverError(f"Scaling from {scaling.low} to {scaling.high} instances is no range.", "Write MIN:MAX.")
+    if scaling and not 1 <= scaling.low <= scaling.high:  # none: nothing would count requests, and start one again
+        raise DriverError(
+            f"Scaling from {scaling.low} to {scaling.high} instances is no range from 1 on.", "Write MIN:MAX."
+        )
     project = session.project
     if serverless and (project.vpc.subnets or project.network_isolation):
         raise DriverError(
@@ -142,7 +154,7 @@ def start(session: Session, made: Plan) -> str:
         DriverError: a refusal. What was created until then is recorded; `kennel clean` deletes it.
     """
     artifacts.provide(session, made.artifact)
-    (_, model), (_, config), (operation, endpoint) = made.steps
+    (_, model), (_, config), (operation, endpoint) = made.steps[:_OWN_STEPS]
     session.create("CreateModel", "model", made.model.name, model, artifact=made.artifact.uri)
     details = _machines(made.hosting)
     session.create("CreateEndpointConfig", "endpoint-config", made.hosting.name, config)
@@ -166,10 +178,9 @@ def scale(session: Session, endpoint: str, scaling: Scaling) -> None:
     Raises:
         DriverError: a refusal.
     """
-    service = "application-autoscaling"
-    target = requests.register_scalable_target(endpoint, scaling.low, scaling.high)
-    session.create("RegisterScalableTarget", "scaling-target", endpoint, target, service=service)
-    session.send("PutScalingPolicy", requests.put_scaling_policy(endpoint, scaling.invocations), service=service)
+    (register, target), (put, policy) = scaling.steps(endpoint)
+    session.create(register, "scaling-target", endpoint, target, service=_SCALER)
+    session.send(put, policy, service=_SCALER)
 
 
 def describe(session: Session, name: str) -> Any:

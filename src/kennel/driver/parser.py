@@ -50,8 +50,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def _advice(command: str, word: str, known: list[str]) -> str:
     flag = word.split("=", maxsplit=1)[0]
     name = flag.lstrip("-").replace("-", "_")
-    if command == "train" and name in HYPERPARAMETERS:
-        return f"; hyperparameters have no dashes, write {name}=VALUE"
+    if command in ("train", "tune"):
+        meant = difflib.get_close_matches(name, HYPERPARAMETERS, n=1, cutoff=0.8)
+        if meant and (name in HYPERPARAMETERS or not difflib.get_close_matches(flag, known, cutoff=0.8)):
+            return f"; hyperparameters have no dashes, write {meant[0]}=VALUE"
     return _guess(flag, known)
 
 

@@ -115,13 +115,13 @@ class Session:
             )
         return name
 
-    def check(self, operation: str, request: Request) -> None:
+    def check(self, operation: str, request: Request, *, service: str = "sagemaker") -> None:
         """Hold a request against the service model.
 
         Raises:
             DriverError: with all problems.
         """
-        require(operation, request, file_uris=self.is_local)
+        require(operation, request, file_uris=self.is_local, service=service)
 
     def send(self, operation: str, request: Request, *, service: str = "sagemaker") -> Any:
         """Send a request and return the answer.

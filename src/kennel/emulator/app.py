@@ -14,10 +14,12 @@ from starlette.types import Receive, Scope, Send
 import kennel
 from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES
 from kennel.emulator import request_log
+from kennel.emulator.coverage import accept
 from kennel.emulator.errors import AwsError, ValidationError, ValidationException
 from kennel.emulator.operations import OPERATIONS
 from kennel.emulator.operations.context import Context
 from kennel.emulator.protocol import validate
+from kennel.emulator.query_tables import QUERIES
 from kennel.emulator.security import API_BODY_LIMIT_BYTES, Claim, Gate, Head
 from kennel.emulator.wire import RestWire, Wire, error_wire, wire_of
 
@@ -99,6 +101,8 @@ class App:
             message = f"{operation.name} is not emulated. Of this service there are {', '.join(known)}."
             raise AwsError("UnknownOperationException", message)
         validate(operation, members)
+        if operation.name in QUERIES:  # the others know more that may be wrong, and tell it all at once
+            _accept(service, operation.name, members)
         return known[operation.name](self._context, members)
 
     async def _invoke(self, operation: Any, members: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +115,13 @@ class App:
         except ValidationException as error:
             raise ValidationError(error.message) from None
         return await known[operation.name](members)
+
+
+def _accept(service: str, operation: str, members: dict[str, Any]) -> None:
+    try:
+        accept(operation, members)
+    except ValidationException as error:
+        raise (ValidationError(error.message) if service == "cloudwatch" else error) from None
 
 
 def _head(request: Request) -> Head:

@@ -1,4 +1,4 @@
-"""What becomes of every member of a Create request: honoured, recorded only, or refused. Nothing is dropped silently.
+"""What becomes of every member of a request: honoured, recorded only, or refused. Nothing is dropped silently.
 
 A member that is recorded is stored, shown by Describe, and told in the resource's warnings log; one that is refused
 makes a ValidationException. A member that is false or empty asks for nothing, and is neither.
@@ -14,11 +14,13 @@ from typing import Any
 
 from botocore.model import Shape
 
-from kennel.emulator.coverage_tables import TABLES
+from kennel.emulator.coverage_tables import TABLES, Table
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.protocol import operation_model, service_model
+from kennel.emulator.query_tables import QUERIES
 
-_RUNTIME = "sagemaker-runtime"
+_SERVICES = ("sagemaker", "sagemaker-runtime", "logs", "cloudwatch", "sts")
+ALL_TABLES: Mapping[str, Table] = {**TABLES, **QUERIES}
 
 
 class Treatment(Enum):
@@ -39,9 +41,9 @@ class Rule:
 
 @functools.cache
 def input_shape(operation: str) -> Shape:
-    """The shape of the requests of an operation of SageMaker or its runtime."""
-    is_runtime = operation in service_model(_RUNTIME).operation_names
-    return operation_model(_RUNTIME if is_runtime else "sagemaker", operation).input_shape
+    """The shape of the requests of an operation of any of the services."""
+    service = next(one for one in _SERVICES if operation in service_model(one).operation_names)
+    return operation_model(service, operation).input_shape
 
 
 @functools.cache
@@ -51,7 +53,7 @@ def rules_of(operation: str) -> dict[str, Rule]:
     Raises:
         KeyError: a member of botocore's model has no rule. A test keeps that from happening.
     """
-    table = _read_table(TABLES[operation])
+    table = _read_table(ALL_TABLES[operation])
     shape = input_shape(operation)
     return {path: _rule(table, path) for path, member in members_of(shape) if member.type_name != "structure"}
 

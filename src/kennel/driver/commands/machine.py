@@ -62,7 +62,9 @@ def status(context: Context) -> Result:
         data["transform_jobs"] = _unfinished(session, transforming.listing, "TransformJob")
         data["endpoints"] = {one["EndpointName"]: one["EndpointStatus"] for one in hosting.listing(session)}
         rows += [(name.replace("_", " "), _listed(data[name])) for name in _RUNNING]
-    rows.append(("recorded", f"{len(alive) - len(paid)} on local, {len(paid)} on aws; kennel clean deletes them"))
+    rows.append(
+        ("recorded", f"{len(alive) - len(paid)} on local, {len(paid)} on aws; kennel clean --on local|aws deletes them")
+    )
     return Result(tables.pairs(rows), {**data, "recorded": len(alive)})
 
 

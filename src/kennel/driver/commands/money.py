@@ -9,6 +9,10 @@ from kennel.driver.commands.context import Context, Result
 def clean(context: Context) -> Result:
     """Delete what was created; 1 while something that should be gone is left."""
     arguments, session = context.arguments, context.session
+    elsewhere = len(session.record.alive()) - len(cleaning.due(session))
+    if elsewhere:
+        other = "aws" if session.is_local else "local"
+        session.reporter.say(f"Recorded on {other}: {elsewhere}; kennel clean --on {other} deletes them.")
     if arguments.dry_run:
         kinds = [kind for kind in cleaning.ORDER if arguments.data or kind != cleaning.DATA]
         due = cleaning.due(session, kinds)
