@@ -1,8 +1,8 @@
 """`python -m bench.trials`: what 20 head-only trials of a tuning job cost beside one such training, by the clock.
 
 Both go through a local SageMaker on the process runner, whose start is not counted. The training is a job by itself:
-it starts a process, checks and decodes the images, and computes the features. The trials follow one another, each a
-training job of its own with another learning rate and batch size; they share features and a process that waits.
+it starts a process, checks and decodes the images, and computes the features. Each trial is a
+training job of its own with another learning rate and batch size; they share features and processes that wait.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ def main() -> int:
     """Measure and print; 1 when the limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=photos.default_source(), help="a folder with train and val")
-    parser.add_argument("--images", type=int, default=200, help="for training, a fifth as many for validation")
+    parser.add_argument("--images", type=int, default=240, help="for training, a fifth as many for validation")
     parser.add_argument("--views", type=int, default=10, help="feature_views, and epochs (default 10)")
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--parallel", type=int, default=1, help="trials at a time (default 1)")
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     for name, value in describe().items():
@@ -40,12 +41,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         told = photos.prepare(folder / "photos", arguments.data, arguments.images)
-        print(f"{told}; resnet18, random weights, {arguments.views} views and epochs\n")
+        print(f"{told}; resnet18, {arguments.views} views and epochs, {arguments.parallel} at a time\n")
         print("| one training | all trials | first | each further, median (range) | ratio |\n|---|---|---|---|---|")
         for number in range(arguments.rounds):
             (folder / str(number)).mkdir()
             with serving(folder / str(number), "process") as local:
-                one, trials, whole = _round(local, folder / "photos", arguments.views, arguments.trials)
+                one, trials, whole = _round(local, folder / "photos", arguments)
             ratios.append(whole / one)
             first, *further = trials
             middle = f"{statistics.median(further):.2f} s ({min(further):.2f} to {max(further):.2f})"
@@ -54,9 +55,9 @@ def main() -> int:
     return int(statistics.median(ratios) >= _LIMIT)
 
 
-def _round(local: Local, data: Path, views: int, trials: int) -> tuple[float, list[float], float]:
+def _round(local: Local, data: Path, arguments: argparse.Namespace) -> tuple[float, list[float], float]:
     """Seconds of one training, of each trial, and of the whole tuning job."""
-    client = local.client("sagemaker")
+    client, views, trials = local.client("sagemaker"), arguments.views, arguments.trials
     fixed = {
         "train_layers": "head", "pretrained": "none", "feature_views": str(views), "epochs": str(views),
         "debugger": "off", "profiler": "off",
@@ -66,7 +67,7 @@ def _round(local: Local, data: Path, views: int, trials: int) -> tuple[float, li
     one = _ended(lambda: client.describe_training_job(TrainingJobName="one"), "TrainingJobStatus")
     client.create_hyper_parameter_tuning_job(
         HyperParameterTuningJobName="many",
-        HyperParameterTuningJobConfig=_config(trials),
+        HyperParameterTuningJobConfig=_config(trials, arguments.parallel),
         TrainingJobDefinition={**asked, "StaticHyperParameters": fixed},
     )
     many = _ended(
@@ -101,12 +102,12 @@ def _definition(data: Path, output: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _config(trials: int) -> dict[str, Any]:
+def _config(trials: int, parallel: int) -> dict[str, Any]:
     rates = {"Name": "lr", "MinValue": "0.0001", "MaxValue": "0.1", "ScalingType": "Logarithmic"}
     return {
         "Strategy": "Bayesian",
         "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": _METRIC["Name"]},
-        "ResourceLimits": {"MaxNumberOfTrainingJobs": trials, "MaxParallelTrainingJobs": 1},
+        "ResourceLimits": {"MaxNumberOfTrainingJobs": trials, "MaxParallelTrainingJobs": parallel},
         "ParameterRanges": {
             "ContinuousParameterRanges": [rates],
             "CategoricalParameterRanges": [{"Name": "batch_size", "Values": ["16", "32", "64"]}],

@@ -214,4 +214,6 @@ def short(label: str) -> str:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, cropped to what is drawn on it, whole or not at all."""
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=110, bbox_inches="tight", pad_inches=0.12)
+        figure.savefig(
+            file, format="png", dpi=110, bbox_inches="tight", pad_inches=0.12, pil_kwargs={"compress_level": 3}
+        )

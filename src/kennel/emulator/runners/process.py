@@ -34,6 +34,8 @@ from kennel.emulator.runners.processes import descendants, memory_percent, proce
 
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
 _MEETINGS = 200  # whose ports are not given to others before somebody listens there
+# Processes share the processors: OpenMP's threads spin while they wait, which halves the speed of two torch programs.
+_COMPANY = {"OMP_WAIT_POLICY": "passive"}
 _NOT_INHERITED = ("AWS_", "KENNEL_", "SAGEMAKER_", "SM_")  # the emulator's own, and what only the platform may say
 _PORT_VARIABLES = ("SAGEMAKER_BIND_TO_PORT",)
 _MEETING_VARIABLE = "MASTER_PORT"  # torchrun's name for the port on which the hosts of a job meet
@@ -77,7 +79,7 @@ class ProcessRunner:
         return {
             "command": [*(launch.entrypoint or self.command(launch.image)), *launch.arguments],
             "folder": str(launch.base_dir),
-            "environ": {**_inherited(os.environ), **launch.environ, **own},
+            "environ": {**_COMPANY, **_inherited(os.environ), **launch.environ, **own},
             "log_file": str(launch.log_file),
             "labels": dict(launch.labels),
             "port": port,
