@@ -38,6 +38,10 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
             fill(server, name, folder)
         run(server, "tuned", folder, jobs=3)
         yield server
+        client = server.client("sagemaker")
+        for name in NAMES:  # what serves outlives the server
+            client.delete_endpoint(EndpointName=name)
+            client.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig=SOON)
 
 
 def fill(server: Emulator, name: str, folder: Path) -> None:

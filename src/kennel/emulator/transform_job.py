@@ -84,7 +84,7 @@ class TransformJob:
                 return
             reason: str | None
             try:
-                reason = self._transform(document) if document["TransformJobStatus"] == "InProgress" else None
+                reason = self._transform(document) if document["TransformJobStatus"] == "InProgress" else self._let_go()
             except (AbandonedError, CancelledError):
                 reason = None
             except JobError as error:
@@ -114,6 +114,11 @@ class TransformJob:
             raise JobError(f"AlgorithmError: {error}") from error
         self._send(settings, limits, items)
         return _failure(self._ledger, len(items))
+
+    def _let_go(self) -> None:
+        """Nothing is left to do but to end what an earlier server started."""
+        with contextlib.suppress(RunnerError):  # no engine now: the next start of the server finds it
+            self.clear()
 
     def _items(self, settings: TransformSettings) -> list[Item]:
         """The objects, listed once in the job's life; without what a kill left half written of their outputs."""

@@ -72,8 +72,10 @@ def test_a_job_that_was_stopping_is_stopped_and_a_clean_end_of_the_server_keeps_
     with running(home) as second:
         client = second.client("sagemaker")
         assert client.describe_transform_job(TransformJobName="kept")["TransformJobStatus"] == "InProgress"
+        wait_for(lambda: list((home / "runs").iterdir()))
         client.stop_transform_job(TransformJobName="kept")
         second.stop(signal.SIGKILL)
     with running(home) as third:
         assert wait(third, "kept")["TransformJobStatus"] == "Stopped"
         assert outputs(tmp_path) == {"a.txt.out": ["one"]}
+        assert not list((home / "runs").iterdir()), "the container of the killed server is gone"
