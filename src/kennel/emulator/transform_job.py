@@ -84,7 +84,8 @@ class TransformJob:
                 return
             reason: str | None
             try:
-                reason = self._transform(document) if document["TransformJobStatus"] == "InProgress" else self._let_go()
+                going_on = document["TransformJobStatus"] == "InProgress"
+                reason = self._transform(document) if going_on else self._let_go()
             except (AbandonedError, CancelledError):
                 reason = None
             except JobError as error:
@@ -115,10 +116,11 @@ class TransformJob:
         self._send(settings, limits, items)
         return _failure(self._ledger, len(items))
 
-    def _let_go(self) -> None:
+    def _let_go(self) -> str | None:
         """Nothing is left to do but to end what an earlier server started."""
         with contextlib.suppress(RunnerError):  # no engine now: the next start of the server finds it
             self.clear()
+        return None
 
     def _items(self, settings: TransformSettings) -> list[Item]:
         """The objects, listed once in the job's life; without what a kill left half written of their outputs."""
