@@ -130,7 +130,7 @@ class S3Copy:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            for key, tag, modified_s in self._objects():
+            for key, tag, modified_s in list(self._objects()):  # what comes meanwhile is for the next time
                 if self._known.get(key) != tag:
                     self._fetch(key, modified_s)
                     self._known[key] = tag
