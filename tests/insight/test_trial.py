@@ -77,6 +77,7 @@ def test_collections_that_are_cut_off_are_named(damaged: Path) -> None:
     file.write_text(file.read_text()[:50])
     result = judge(damaged, "ExplodingTensor")
     assert statuses(result) == {"ExplodingTensor": "NotEnoughData"}
+    assert result["rules"][0]["detail"].endswith("cannot be read; the note says why")  # not: nothing was saved
     assert f"{file} cannot be read" in result["notes"][0]
 
 

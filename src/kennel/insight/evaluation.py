@@ -57,10 +57,11 @@ class _Seat:
     error: str = ""
     findings: list[Finding] = field(default_factory=list)
 
-    def verdict(self, *, ended: bool) -> Verdict:
+    def verdict(self, *, ended: bool, without_tensors: str) -> Verdict:
+        """What has come of it; `without_tensors`: why, where there was nothing to look at."""
         parameters = self.rule.parameters if self.rule else {}
         datapoints = self.rule.datapoints if self.rule else 0
-        lacking = "" if self.triggered or self.error else self.rule.lacking() if self.rule else _NO_TENSORS
+        lacking = "" if self.triggered or self.error else self.rule.lacking() if self.rule else without_tensors
         status = Status.NO_ISSUES_FOUND if ended else Status.IN_PROGRESS
         if lacking and ended:
             status = Status.NOT_ENOUGH_DATA
@@ -71,6 +72,7 @@ class _Seat:
         return Verdict(self.name, status, self.triggered, datapoints, self.error or lacking, parameters)
 
 
+_UNREAD = "not enough data: no tensors were saved, or they cannot be read; the note says why"
 _NO_TENSORS = "not enough data: no tensors were saved (debugger=off, or the training ended before its first save)"
 
 
@@ -145,7 +147,8 @@ class Evaluation:
     @property
     def verdicts(self) -> list[Verdict]:
         """One a rule."""
-        return [seat.verdict(ended=self.ended) for seat in self._seats]
+        lacking = _UNREAD if self._problem else _NO_TENSORS
+        return [seat.verdict(ended=self.ended, without_tensors=lacking) for seat in self._seats]
 
     @property
     def findings(self) -> list[Finding]:

@@ -130,6 +130,10 @@ def test_a_clock_that_was_set_back_keeps_durations_and_order(tmp_path: Path) -> 
     ordered = analysis.steps.sort_values("start_s")
     assert list(ordered["step"]) == list(range(40))
     assert analysis.steps["duration_s"].max() == pytest.approx(0.09, abs=1e-3)
+    assert analysis.summary is not None
+    assert analysis.summary.initialization_s == pytest.approx(1.0, abs=1e-3)  # validations and the end move along
+    assert analysis.summary.duration_s < 10
+    assert [verdict.rule for verdict in analysis.verdicts if verdict.fired] == []
     shown(analysis)
 
 
@@ -150,6 +154,7 @@ def test_of_two_runs_in_one_folder_the_last_is_shown_and_the_other_can_be_chosen
     assert first.typical_s["forward"] == pytest.approx(0.03, abs=1e-3)
     assert last.typical_s["forward"] == pytest.approx(0.08, abs=1e-3)
     assert "The folder holds 2 runs" in last.problems[-1]
+    assert "There is no run 3 in the folder; the last one is shown." in analysed(tmp_path, 3).problems
 
 
 def test_a_run_without_a_step_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import pandas as pd
 
 from kennel.insight.profile.phases import STEP
@@ -25,15 +27,41 @@ def without_jumps(events: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
         for index in ordered.index[back]:
             by_s = float(ends[index] - ordered.at[index, "start_s"])
             said.append(f"The clock of {node} was set back by {by_s:.1f} s at step {ordered.at[index, 'step']}.")
-            moved = _moved(moved, node=str(node), pid=int(pid), step=int(ordered.at[index, "step"]), by_s=by_s)
+            number = int(ordered.at[index, "step"])
+            late = _unnumbered_after(events, ordered, index)
+            moved = _moved(moved, node=str(node), pid=int(pid), step=number, by_s=by_s, late=late)
         said += _pauses(ordered, str(node))
     return moved.sort_values("start_s", kind="stable", ignore_index=True), tuple(said)
 
 
-def _moved(events: pd.DataFrame, *, node: str, pid: int, step: int, by_s: float) -> pd.DataFrame:
-    """A process's events of a step and later ones, later by `by_s`; events without a step number stay."""
-    later = (events["node"] == node) & (events["pid"] == pid) & (events["step"] >= step)
+def _moved(events: pd.DataFrame, *, node: str, pid: int, step: int, by_s: float, late: pd.Series[bool]) -> pd.DataFrame:
+    """A process's events of a step and later ones, and the `late` ones among the others, later by `by_s`."""
+    later = (
+        (events["node"] == node) & (events["pid"] == pid) & ((_is_numbered(events) & (events["step"] >= step)) | late)
+    )
     return events.assign(start_s=events["start_s"].where(~later, events["start_s"] + by_s))
+
+
+def _unnumbered_after(events: pd.DataFrame, steps: pd.DataFrame, index: Hashable) -> pd.Series[bool]:
+    """Events without a training step's number that lie nearer to the steps after a jump than to those before it.
+
+    Validations and the run's end were recorded by the clock as it was set. Where it was set back by less than the run
+    had taken, times are there twice, and what cannot be told apart stays.
+    """
+    place = steps.index.get_loc(index)
+    before, after = steps.iloc[:place], steps.iloc[place:]
+    return ~_is_numbered(events) & (_distance_s(events, after) < _distance_s(events, before))
+
+
+def _is_numbered(events: pd.DataFrame) -> pd.Series[bool]:
+    """Events that carry a training step's number; validation batches are counted on their own."""
+    return (events["step"] >= 0) & (events["mode"] != "EVAL")
+
+
+def _distance_s(events: pd.DataFrame, steps: pd.DataFrame) -> pd.Series[float]:
+    """From each event's start to the stretch of time that the steps fill; 0 inside."""
+    begin_s, end_s = steps["start_s"].min(), (steps["start_s"] + steps["duration_s"]).max()
+    return (begin_s - events["start_s"]).clip(lower=0) + (events["start_s"] - end_s).clip(lower=0)
 
 
 def _pauses(steps: pd.DataFrame, node: str) -> list[str]:

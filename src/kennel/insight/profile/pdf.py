@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import vl_convert
 from fpdf import FPDF
 from fpdf.enums import TableBordersLayout, XPos, YPos
-from fpdf.fonts import FontFace
+from fpdf.fonts import FontFace, TTFFont
 
 from kennel.insight.profile import theme
 from kennel.insight.profile.document import Block, Change, Document, Figure, KeyFigures, Section, Spec, Table, Text
@@ -19,6 +21,7 @@ _MARGIN_MM = 16.0
 _CHART_PX = 780  # wide enough for the longest legend
 _SCALE = 1.8  # pixels of the picture for one of the chart: 200 dots an inch
 _INK, _QUIET, _LINE, _WARM, _GOOD = (29, 36, 48), (90, 101, 117), (223, 227, 233), (182, 74, 23), (31, 116, 102)
+_WIDE = "dejavu"
 _REPLACED = str.maketrans({"’": "'", "→": "->", "×": "x", "·": "-", "…": "...", "“": '"', "”": '"', "–": "-", "‘": "'"})
 
 
@@ -37,18 +40,24 @@ def picture(spec: Spec) -> bytes:
     return vl_convert.vegalite_to_png(json.dumps(sized), scale=_SCALE, config=theme.config(paper=True))
 
 
-def _plain(text: str) -> str:
-    """The built-in fonts of PDF have Latin-1 only; a name in another script keeps its place, not its letters."""
-    return text.translate(_REPLACED).encode("latin-1", "replace").decode("latin-1")
+def _wide_fonts() -> dict[str, Path]:
+    """DejaVu Sans by style, from matplotlib, which the trainer draws with; empty where that is not installed."""
+    found = find_spec("matplotlib")  # a top-level name is looked up without being imported
+    if found is None or found.origin is None:
+        return {}
+    folder = Path(found.origin).parent / "mpl-data/fonts/ttf"
+    files = {"": folder / "DejaVuSans.ttf", "B": folder / "DejaVuSans-Bold.ttf"}
+    return files if all(file.is_file() for file in files.values()) else {}
 
 
 class _Paper(FPDF):
     def __init__(self, document: Document) -> None:
         super().__init__(format="A4")
         self._document = document
+        self._glyphs: frozenset[int] | None = None  # of the wide font, once it is needed
         self.set_margin(_MARGIN_MM)
         self.set_auto_page_break(auto=True, margin=_MARGIN_MM + 4)
-        self.set_title(_plain(f"{document.title}: profiler report"))
+        self.set_title(f"{document.title}: profiler report")
         self.set_creator("Kennel")
         self.set_lang("en")
         self.add_page()
@@ -56,8 +65,10 @@ class _Paper(FPDF):
     def footer(self) -> None:
         """fpdf2 calls it at the end of each page."""
         self.set_y(-_MARGIN_MM)
+        text, family = self._written(self._document.title[:80])
+        self._font(8, _QUIET, family=family)
+        self.cell(_WIDTH_MM / 2, 5, text)
         self._font(8, _QUIET)
-        self.cell(_WIDTH_MM / 2, 5, _plain(self._document.title)[:80])
         self.cell(_WIDTH_MM / 2, 5, f"{self.page_no()}/{{nb}}", align="R")
 
     def heading(self) -> None:
@@ -76,7 +87,7 @@ class _Paper(FPDF):
         self.ln(4)
         first = section.blocks[0]
         self._room(85 if isinstance(first, Figure) else 35)  # a heading does not stand alone
-        self.start_section(_plain(section.title))
+        self.start_section(section.title)
         self._line(section.title, 13, _INK, bold=True)
         self.ln(1)
         for block in section.blocks:
@@ -100,7 +111,7 @@ class _Paper(FPDF):
         image = io.BytesIO(picture(figure.spec))
         height_mm = _height_of(image.getvalue()) / (_CHART_PX * _SCALE) * _WIDTH_MM
         self._room(height_mm + 8)
-        self.image(image, w=_WIDTH_MM, alt_text=_plain(figure.caption))
+        self.image(image, w=_WIDTH_MM, alt_text=figure.caption)
         self._line(figure.caption, 8.5, _QUIET)
         self.ln(2)
 
@@ -111,15 +122,17 @@ class _Paper(FPDF):
         for place, (label, value, note) in enumerate(figures.items):
             for offset, text, size, colour in ((0, label, 8, _QUIET), (4, value, 12.5, _INK), (10, note, 7, _QUIET)):
                 self.set_xy(_MARGIN_MM + place * width_mm, top + offset)
-                self._font(size, colour, bold=text is value)
-                self.cell(width_mm, 4.5, _shortened(self, _plain(text), width_mm - 1))
+                written, family = self._written(text)
+                self._font(size, colour, bold=text is value, family=family)
+                self.cell(width_mm, 4.5, _shortened(self, written, width_mm - 1))
         self.set_xy(_MARGIN_MM, top + 17)
 
     def _change(self, change: Change) -> None:
         self._room(26)
         self._line(change.topic, 8.5, _QUIET)
-        self._font(12, _INK, bold=True, family="courier")
-        self.multi_cell(_WIDTH_MM, 6, _plain(change.change), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        text, family = self._written(change.change, "courier")
+        self._font(12, _INK, bold=True, family=family)
+        self.multi_cell(_WIDTH_MM, 6, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
         self._line(change.gain, 10, _GOOD, bold=True)
         self._line(change.reason, 9, _QUIET)
         self.ln(2.5)
@@ -137,7 +150,8 @@ class _Paper(FPDF):
                 row = drawn.row()
                 for place, text in enumerate(cells):
                     marked = place == 0 and number - 1 in table.marked
-                    row.cell(_plain(text), style=FontFace(color=_WARM) if marked else None)
+                    written, family = self._written(text)
+                    row.cell(written, style=FontFace(family=family, color=_WARM if marked else None))
         self.ln(3)
 
     def _room(self, height_mm: float) -> None:
@@ -151,8 +165,30 @@ class _Paper(FPDF):
         self.set_text_color(*colour)
 
     def _line(self, text: str, size: float, colour: tuple[int, int, int], *, bold: bool = False) -> None:
-        self._font(size, colour, bold=bold)
-        self.multi_cell(_WIDTH_MM, size * 0.5, _plain(text), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        written, family = self._written(text)
+        self._font(size, colour, bold=bold, family=family)
+        self.multi_cell(_WIDTH_MM, size * 0.5, written, align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+
+    def _written(self, text: str, family: str = "helvetica") -> tuple[str, str]:
+        """A text as it can be printed, and the font for it: the built-in ones of PDF have Latin-1 only.
+
+        What no font has keeps its place as a question mark.
+        """
+        plain = text.translate(_REPLACED)
+        replaced = plain.encode("latin-1", "replace").decode("latin-1")
+        if replaced == plain or not self._wide():
+            return replaced, family
+        return "".join(letter if ord(letter) in self._wide() else "?" for letter in plain), _WIDE
+
+    def _wide(self) -> frozenset[int]:
+        """The characters of the wide font; it is read for the first text that needs it."""
+        if self._glyphs is None:
+            files = _wide_fonts()
+            for style, file in files.items():
+                self.add_font(_WIDE, style, file)
+            font = self.fonts.get(_WIDE)
+            self._glyphs = frozenset(font.cmap) if isinstance(font, TTFFont) else frozenset()
+        return self._glyphs
 
 
 def _height_of(png: bytes) -> int:

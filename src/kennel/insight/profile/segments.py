@@ -26,12 +26,14 @@ def segments(events: pd.DataFrame, which: int | None = None) -> Segment:
 
     Args:
         events: of the whole folder, in the order of time.
-        which: the run, counted from 1; None: the last one. One that is not there gives the last, too.
+        which: the run, counted from 1; None: the last one. One that is not there gives the last, too, and says so.
     """
     spans = _runs(events[events["part"] == STEP])
+    is_there = which is not None and 1 <= which <= len(spans)
+    absent = () if is_there or which is None else (f"There is no run {which} in the folder; the last one is shown.",)
     if len(spans) < 2:
-        return Segment(events)
-    number = which if which is not None and 1 <= which <= len(spans) else len(spans)
+        return Segment(events, absent)
+    number = which if which is not None and is_there else len(spans)
     borders = [-float("inf"), *(_border(events, a[1], b[0]) for a, b in itertools.pairwise(spans))]
     begin_s = borders[number - 1]
     end_s = borders[number] if number < len(spans) else float("inf")
@@ -40,7 +42,7 @@ def segments(events: pd.DataFrame, which: int | None = None) -> Segment:
         f"The folder holds {len(spans)} runs (restarts, or jobs that shared it); this is run {number}. "
         f"Choose another with --run N."
     )
-    return Segment(chosen, (said,))
+    return Segment(chosen, (*absent, said))
 
 
 def _runs(steps: pd.DataFrame) -> list[tuple[float, float]]:
