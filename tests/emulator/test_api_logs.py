@@ -222,6 +222,28 @@ def test_metric_data_is_the_series_of_each_query(metrics: Any) -> None:
     assert code_of(metrics.list_metrics, NextToken="forged") == "InvalidParameterValue"
 
 
+def test_metric_data_comes_in_pages(metrics: Any) -> None:
+    queries = [
+        {"Id": name, "MetricStat": {"Metric": loss(), "Period": 1, "Stat": stat}}
+        for name, stat in (("a", "Average"), ("b", "Sum"), ("none", "Average"))
+    ]
+    queries[2]["MetricStat"] = {"Metric": loss(MetricName="nobody"), "Period": 1, "Stat": "Sum"}
+    asked = {"MetricDataQueries": queries, "StartTime": time_of(0), "EndTime": time_of(62), "MaxDatapoints": 2}
+    pages, token = [], {}
+    while token is not None:
+        page = metrics.get_metric_data(**asked, **token)
+        pages.append([(one["Id"], one["Values"], one["StatusCode"]) for one in page["MetricDataResults"]])
+        token = {"NextToken": page["NextToken"]} if "NextToken" in page else None
+    assert pages == [
+        [("a", [1.0, 2.0], "PartialData"), ("none", [], "Complete")],
+        [("a", [4.0], "Complete"), ("b", [1.0], "PartialData")],
+        [("b", [2.0, 4.0], "Complete")],
+    ]
+    whole = metrics.get_paginator("get_metric_data").paginate(**asked).build_full_result()["MetricDataResults"]
+    assert [value for one in whole for value in one["Values"]] == [1.0, 2.0, 4.0] * 2
+    assert code_of(metrics.get_metric_data, **asked, NextToken="forged") == "InvalidParameterValue"
+
+
 def test_who_am_i_is_answered(emulator: Emulator) -> None:
     answer = emulator.client("sts").get_caller_identity()
     assert (answer["Account"], answer["Arn"]) == ("000000000000", "arn:aws:iam::000000000000:user/kennel")

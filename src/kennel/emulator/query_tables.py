@@ -78,9 +78,8 @@ QUERIES: Mapping[str, Table] = {
             "MetricDataQueries MetricDataQueries.Id MetricDataQueries.Label MetricDataQueries.ReturnData": "",
             f"{_METRIC}.Metric.Namespace {_METRIC}.Metric.MetricName {_METRIC}.Metric.Dimensions": "",
             f"{_METRIC}.Metric.Dimensions.Name {_METRIC}.Metric.Dimensions.Value": "",
-            f"{_METRIC}.Period {_METRIC}.Stat StartTime EndTime ScanBy": "",
+            f"{_METRIC}.Period {_METRIC}.Stat StartTime EndTime ScanBy MaxDatapoints NextToken": "",
         },
-        "recorded": {"MaxDatapoints NextToken": "all points come in one answer"},  # paginators send a page's size
         "refused": {
             f"{_METRIC}.Unit": "a metric has one unit here; leave it out",
             "MetricDataQueries.Expression MetricDataQueries.Period": "expressions are not emulated; send MetricStat",

@@ -203,7 +203,7 @@ def test_a_job_that_has_converged_ends(emulator: Emulator, tmp_path: Path) -> No
 def test_early_stopping_ends_a_trial_that_is_worse_than_the_median(emulator: Emulator, tmp_path: Path) -> None:
     """A grid's order is a matter of its seed; with this one the two bad ones come last."""
     ranges = {"CategoricalParameterRanges": [{"Name": "x", "Values": ["3", "3.1", "3.2", "900", "901"]}]}
-    one = definition(tmp_path, {"epochs": "3", "sleep_s": "2.5"})
+    one = definition(tmp_path, {"epochs": "3", "linger_above": "100"})
     job = run(
         emulator, "median", tmp_path, Strategy="Grid", ParameterRanges=ranges, TrainingJobDefinition=one,
         ResourceLimits={"MaxParallelTrainingJobs": 3}, TrainingJobEarlyStoppingType="Auto", RandomSeed=0,

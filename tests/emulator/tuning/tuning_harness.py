@@ -41,6 +41,8 @@ for epoch in range(1, int(given.get("epochs", 1)) + 1):
     print(f"epoch={epoch} score={worth - 1 / epoch:.6f};", flush=True)
     time.sleep(float(given.get("epoch_s", 0)))
 time.sleep(float(given.get("sleep_s", 0)))
+if x > float(given.get("linger_above", "inf")):
+    time.sleep(120)
 """
 
 

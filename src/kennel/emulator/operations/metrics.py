@@ -20,6 +20,7 @@ from kennel.emulator.store import Document
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 _PAGE = 500  # metrics of a ListMetrics answer
+_DATAPOINTS = 100_800  # of a GetMetricData answer, where MaxDatapoints does not say less
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)")
 _STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
     "SampleCount": lambda values: float(len(values)),
@@ -46,10 +47,7 @@ def list_metrics(context: Context, request: Request) -> Document:
     named = [_job_of(name, value) for name, value in wanted if value is not None]
     jobs = named[:1] or [job["TrainingJobName"] for job in context.store.all("training-job")]
     found = {(p.name, p.dimensions) for job in jobs for p in _points(context, job) if _has(p, request, wanted)}
-    token = request.get("NextToken", "0")
-    if not token.isdecimal():
-        raise AwsError("InvalidParameterValue", f"NextToken '{token[:100]}' is none of the emulator's; leave it out.")
-    start = int(token)
+    start = _start(request)
     shown = sorted(found)[start : start + _PAGE]
     return {
         "Metrics": [{"Namespace": NAMESPACE, "MetricName": name, "Dimensions": _named(dims)} for name, dims in shown],
@@ -76,14 +74,36 @@ def _unit(metric: Request) -> str:
 
 
 def get_metric_data(context: Context, request: Request) -> Document:
-    """GetMetricData, of queries that name a metric."""
+    """GetMetricData, of queries that name a metric; MaxDatapoints counts those of all results together."""
     results = []
     for query in request["MetricDataQueries"]:
         if "MetricStat" not in query:
             raise AwsError("ValidationError", f"Query '{query['Id']}' has no MetricStat; expressions are not emulated.")
         if query.get("ReturnData", True):
             results.append(_result(context, request, query))
-    return {"MetricDataResults": results}
+    start = _start(request)
+    return _datapoint_page(results, start, start + request.get("MaxDatapoints", _DATAPOINTS))
+
+
+def _datapoint_page(results: list[Document], start: int, end: int) -> Document:
+    """The points from one to before another, counted through all results; what is cut short is PartialData."""
+    page, before = [], 0
+    for result in results:
+        count = len(result["Values"])
+        begin, stop = max(0, start - before), max(0, min(count, end - before))
+        before += count
+        if stop > begin or (not count and not start):
+            cut = {member: result[member][begin:stop] for member in ("Timestamps", "Values")}
+            page.append({**result, **cut, "StatusCode": "Complete" if stop == count else "PartialData"})
+    return {"MetricDataResults": page, "NextToken": str(end) if before > end else None}
+
+
+def _start(request: Request) -> int:
+    """What NextToken says: how much was answered before."""
+    token = request.get("NextToken", "0")
+    if not token.isdecimal():
+        raise AwsError("InvalidParameterValue", f"NextToken '{token[:100]}' is none of the emulator's; leave it out.")
+    return int(token)
 
 
 def _result(context: Context, request: Request, query: Document) -> Document:
@@ -96,7 +116,6 @@ def _result(context: Context, request: Request, query: Document) -> Document:
         "Label": query.get("Label", asked["Metric"].get("MetricName", "")),
         "Timestamps": [time_s for time_s, _ in periods],
         "Values": [_statistic(asked["Stat"], values) for _, values in periods],
-        "StatusCode": "Complete",
     }
 
 
