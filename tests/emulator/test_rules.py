@@ -130,7 +130,7 @@ def test_a_rule_stops_the_training_and_everything_lies_in_s3(tmp_path: Path) -> 
             action = r"[{\"name\": \"stoptraining\", \"training_job_prefix\": \"wasps\"}, {\"name\": \"email\", \"endpoint\": \"a@example.com\"}]"  # noqa: E501 - as the SDK writes it
             rules = [rule("UnchangedTensor", tensor_regex="weight$", action_json=action), rule("StalledTrainingRule")]
             client = emulator.client("sagemaker")
-            request = hooked("wasps", tmp_path, rules, "s3://dogs/out", training="no_updates", epochs="100000")
+            request = hooked("wasps", tmp_path, rules, "s3://dogs/out", training="no_updates", sleep_s="240")
             client.create_training_job(**request)
             stopped = wait_for_status(client, "wasps", "Completed", "Failed", "Stopped")
             assert stopped["TrainingJobStatus"] == "Stopped"
