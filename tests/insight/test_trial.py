@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kennel.insight.errors import InsightError
+from kennel.insight.rules import AUTO
 from kennel.insight.sources import opened
 from tests.insight.conftest import judge, statuses
 from tests.servers import moto_server, variables
@@ -127,6 +128,18 @@ def test_the_program_prints_a_table_or_json_and_nothing_else(trainings: Path) ->
     assert text.stderr == ""
     value = json.loads(insight("rules", trainings / "dead_relu", "--rules", "DeadRelu", "--json").stdout)
     assert (value["schema"], value["ended"], len(value["findings"])) == (1, True, 1)
+
+
+def test_what_no_rule_could_judge_is_said_once(tmp_path: Path) -> None:
+    text = insight("rules", tmp_path).stdout
+    assert text.count("NotEnoughData") == len(AUTO)
+    assert text.splitlines()[-2:] == [
+        "",
+        "not enough data: no tensors were saved (debugger=off, or the training ended before its first save)",
+    ]
+    one = insight("rules", tmp_path, "--rules", "DeadRelu").stdout.splitlines()
+    assert one[1].split()[:2] == ["DeadRelu", "NotEnoughData"]
+    assert "no tensors were saved" in one[1]
 
 
 @pytest.mark.parametrize(
