@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -20,6 +21,8 @@ example:
   mkdir -p job/input/data && ln -s ~/photos job/input/data/train
   python -m kennel.classifier train --base-dir job --pretrained none --epochs 5
 """
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MORE_ROOM = "Give the job a larger volume (VolumeSizeInGB), or let it leave less: debugger=off, profiler=off."
 _PREDICT_EXAMPLE = """\
 example:
   python -m kennel.classifier predict job/model photo.jpg --top 3
@@ -69,6 +72,9 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str], argv: Sequence[st
         _fail(paths, str(error))
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            _fail(paths, f"The disk is full ({error}). {_MORE_ROOM}")
+            return 1
         traceback.print_exc()
         _fail(paths, f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}")
         return 1

@@ -1,4 +1,4 @@
-"""smdebug's hook: what it saves and when; the only file that imports smdebug.
+"""smdebug's hook: what it saves and when. Besides `tensor_files.py` the only file that imports smdebug.
 
 With a `debughookconfig.json` (the request's DebugHookConfig) the hook does what that says. Without one it is cheap and
 useful by itself: losses often, and a few reductions of gradients, weights and activations at an interval that follows
@@ -7,6 +7,7 @@ the steps in an epoch, because smdebug's own default (every 500 steps) is longer
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import shutil
@@ -51,8 +52,13 @@ class Debugger:
 
     def close(self) -> None:
         """Write what is buffered and mark the trial as ended."""
-        if self._hook is not None:
+        if self._hook is None:
+            return
+        atexit.unregister(self._hook._cleanup)  # the same once more, which a full disk would make a traceback
+        try:
             self._hook.close()
+        except OSError as error:
+            _LOG.warning("The trial could not be marked as ended: %s", error)
 
 
 def attach(
@@ -83,6 +89,8 @@ def attach(
     except ImportError as error:
         _LOG.warning("The debugger is off: smdebug cannot be imported (%s).", error)
         return Debugger()
+    from kennel.classifier.tensor_files import TensorFiles
+
     config_file = paths.debug_hook_config_file
     hook = (
         smd.Hook.create_from_json_file(str(config_file))
@@ -94,12 +102,13 @@ def attach(
         return Debugger()
     # smdebug swallows its own errors only under AWS's default configuration; a debugger must never end a training.
     hook.has_default_configuration = lambda: True
+    files = TensorFiles(hook)
     to_numpy = hook._make_numpy_array  # numpy has no bfloat16, which mixed precision gives the activations
     hook._make_numpy_array = lambda value: to_numpy(value.float() if _is_bfloat16(value) else value)
     if profiler.is_on:
         _measure(hook, profiler)
     hook.register_module(model)
-    diagnostics = Diagnostics(hook, model, profiler)
+    diagnostics = Diagnostics(hook, model, profiler, is_off=lambda: files.is_off)
     for loss in losses:
         hook.register_loss(loss)
     diagnostics.register_losses(losses)

@@ -48,9 +48,18 @@ def _activity_of(module: nn.Module) -> tuple[str, Activity] | None:
 class Diagnostics:
     """Hooks on a network and its losses that write through smdebug's hook."""
 
-    def __init__(self, hook: Any, model: nn.Module, profiler: Profiler = OFF) -> None:
-        """Register on the network, after smdebug has: its hook opens the step's file."""
-        self._hook = hook
+    def __init__(
+        self, hook: Any, model: nn.Module, profiler: Profiler = OFF, *, is_off: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Register on the network, after smdebug has: its hook opens the step's file.
+
+        Args:
+            hook: smdebug's.
+            model: the network.
+            profiler: measures what this takes.
+            is_off: whether the hook has given up.
+        """
+        self._hook, self._is_off = hook, is_off
         self._do = profiler.hook(self._guarded)
         self._model_name = type(model).__name__
         self._calls: Counter[str] = Counter()  # of each module in this step
@@ -69,6 +78,8 @@ class Diagnostics:
 
     def _saving(self, *, more_than_losses: bool) -> bool:
         """Whether the hook writes in this step; `more_than_losses`: at its longer interval, in training."""
+        if self._is_off():
+            return False
         collections = {one.name for one in self._hook._get_collections_to_save_for_step()}
         if more_than_losses:
             return self._hook.mode.name != "EVAL" and bool(collections - {"losses"})

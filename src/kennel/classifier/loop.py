@@ -281,7 +281,7 @@ class Trainer:
             return False
         self.history.add(row, self.judged)
         if self.world.is_first:
-            write_text(self.metrics_file, self.history.json_lines())
+            self._write_metrics()
         self.epoch, self.batches_done, self.sums = self.epoch + 1, 0, Sums()
         self._save()
         if out_of_patience(self.epoch - 1, self.history.best_epoch, self.config.patience):
@@ -289,6 +289,12 @@ class Trainer:
             _LOG.info("No epoch since %d was better: training ends here (patience=%d).", best, self.config.patience)
             return False
         return True
+
+    def _write_metrics(self) -> None:
+        try:
+            write_text(self.metrics_file, self.history.json_lines())
+        except OSError as error:  # what was learnt is worth more; the log has the figures
+            _LOG.warning("%s cannot be written: %s", self.metrics_file.name, error)
 
     def _diverged(self, row: dict[str, float]) -> None:
         what = (

@@ -100,10 +100,13 @@ def leave(job: Job, model: nn.Module, channels: Channels, history: History, epoc
     judged = ("test", channels.test) if channels.test else ("validation", channels.validation)
     with job.profiler.span("Finalization", "Report"):
         evaluation = features.judge(job, predictor, channels.test) if channels.test else known
-        report.write(
-            job.paths, history.rows, *judged, batch_size=job.evaluation_batch, workers=job.workers,
-            evaluation=evaluation,
-        )  # fmt: skip
+        try:
+            report.write(
+                job.paths, history.rows, *judged, batch_size=job.evaluation_batch, workers=job.workers,
+                evaluation=evaluation,
+            )  # fmt: skip
+        except OSError as error:  # a job that failed for them would lose the artifact
+            _LOG.warning("Not all reports could be written: %s. The artifact is whole.", error)
 
 
 def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epochs]:

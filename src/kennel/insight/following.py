@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from kennel.insight.errors import InsightError
 from kennel.insight.evaluation import Evaluation
 from kennel.insight.finding import Finding
 
@@ -27,15 +28,29 @@ def follow(
         file: findings.json.
         has_ended: waits up to so many seconds for the end of the training, and says whether it has come.
         tell: is given each finding that is new.
+
+    Raises:
+        InsightError: the file could not be written in the end; the findings were told all the same.
     """
-    evaluation.write(file)
+    unwritten = _write(evaluation, file)
     pause_s, ended = 0.0, False
     while not ended:
         ended = has_ended(pause_s)
         began = time.monotonic()
         new = evaluation.advance(final=ended, now_s=None if ended else time.time())
-        if new or ended:
-            evaluation.write(file)
+        if new or ended or unwritten:
+            unwritten = _write(evaluation, file)
         for finding in new:  # after the file, so that who is told finds it there
             tell(finding)
         pause_s = min(_LONGEST_PAUSE_S, max(_LEAST_PAUSE_S, (time.monotonic() - began) / _SHARE))
+    if unwritten:
+        raise InsightError(f"{file} could not be written: {unwritten}. What was found is in the log.")
+
+
+def _write(evaluation: Evaluation, file: Path) -> OSError | None:
+    """Nothing, or why it failed: the disk may be full."""
+    try:
+        evaluation.write(file)
+    except OSError as error:
+        return error
+    return None
