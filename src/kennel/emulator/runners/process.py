@@ -286,8 +286,8 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _needs_names(launch: Launch) -> bool:
-    """Several hosts and isolated ones cannot do without; root can have names at no price."""
-    return bool(launch.hosts) and (len(launch.hosts) > 1 or launch.isolated or (os.getuid() == 0 and possible()))
+    """Several hosts and isolated ones cannot do without; one by itself has a name where the machine allows it."""
+    return bool(launch.hosts) and (len(launch.hosts) > 1 or launch.isolated or possible())
 
 
 def _hosts_file(folder: Path, launch: Launch) -> str:
