@@ -1,8 +1,4 @@
-"""GPU metrics through nvidia-ml-py: where there is no GPU, and with a stand-in for the library that the driver brings.
-
-No machine here has a GPU. The stand-in is a shared library with the C interface of NVIDIA's; all of the Python that
-asks it is what asks a real one. Its numbers are made up.
-"""
+"""GPU metrics through nvidia-ml-py: where there is no GPU, and with a stand-in for the driver's library."""
 
 import json
 import os
@@ -13,25 +9,8 @@ from pathlib import Path
 
 import pytest
 
-LIBRARY = """
-struct utilization { unsigned gpu, memory; };
-struct memory { unsigned long long total, free, used; };
-int nvmlInitWithFlags(unsigned flags) { return 0; }
-int nvmlShutdown(void) { return 0; }
-const char *nvmlErrorString(int result) { return "Not Supported"; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = (void *)(1UL + index); return 0; }
-int nvmlDeviceGetUtilizationRates(void *device, struct utilization *found) {
-    found->gpu = device == (void *)1 ? 97 : 3; found->memory = 50; return 0;
-}
-int nvmlDeviceGetMemoryInfo(void *device, struct memory *found) {
-    found->total = 16ULL << 30; found->used = 4ULL << 30; found->free = 12ULL << 30; return 0;
-}
-int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts) {
-    if (device != (void *)1) return 3; /* NVML_ERROR_NOT_SUPPORTED */
-    *milliwatts = 71250; return 0;
-}
-"""
+from tests.nvml import stand_in
+
 ASK = """
 import json
 from kennel.classifier.gpus import Gpus
@@ -57,10 +36,7 @@ def test_without_a_driver_there_are_no_gpus_and_no_error() -> None:
 def test_each_gpu_tells_what_it_can(tmp_path: Path) -> None:
     if not shutil.which("gcc"):
         pytest.skip("gcc is not on PATH; the stand-in is made with it")
-    (tmp_path / "nvml.c").write_text(LIBRARY)
-    library = tmp_path / "libnvidia-ml.so.1"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "nvml.c"], check=True)
-    count, values = ask(LD_LIBRARY_PATH=str(tmp_path))
+    count, values = ask(**stand_in(tmp_path, use=[97, 3], memory=[25, 25]))
     assert count == 2
     assert values == [
         ["gpu", "gpu0", "GPUUtilization", 97.0],

@@ -151,7 +151,12 @@ def test_where_simulation_is_not_allowed_it_is_a_warning(aws: Aws, iam: Iam) -> 
 
 def test_an_answer_that_is_none_is_a_warning(aws: Aws) -> None:
     """moto answers SimulatePrincipalPolicy with a web page, as a proxy may."""
-    assert [f.level for f in checks.check_role(clients(aws), ROLE, "dogs")] == [OK, WARN]
+    trusted, unknown = checks.check_role(clients(aws), ROLE, "dogs")
+    assert (trusted.level, unknown.level) == (OK, WARN)
+    assert unknown.text == (
+        "its permissions were not checked: the answer is a web page, '500 Internal Server Error', not AWS's."
+    )
+    assert "HTTPS_PROXY" in unknown.hint
 
 
 @pytest.mark.parametrize(

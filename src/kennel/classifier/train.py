@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -150,10 +151,13 @@ def train(job: Job, model: nn.Module, channels: Channels) -> tuple[History, Epoc
     with part("Debugger"):
         debugger = attach_debugger(job, trainer)
     describe_run(job, precision, data)
-    with watching.beside(debugger.folder, config, job.paths.findings_file, job.stop):
+    with contextlib.ExitStack() as rules:
+        rules.enter_context(watching.beside(debugger.folder, config, job.paths.findings_file, job.stop))
         history = trainer.fit(debugger)
         job.profiler.end_training(trainer.steps_done)
         debugger.close()
+        with job.profiler.span("Finalization", "Rules"):  # their last look is waited for
+            rules.close()
     return history, epochs
 
 

@@ -129,12 +129,8 @@ def _simulate(clients: Clients, role: str, subject: str, needs: list[tuple[tuple
             )
         ]
     except botocore_errors() as error:
-        return [
-            Finding(
-                WARN, subject, f"its permissions were not checked: {explain(error)}",
-                "Allow iam:SimulatePrincipalPolicy for your identity to have them checked.",
-            )
-        ]  # fmt: skip
+        refused = explain(error)
+        return [Finding(WARN, subject, f"its permissions were not checked: {refused}", refused.hint)]
     if not missing:
         return [Finding(OK, subject, "has the permissions that a job needs")]
     return [

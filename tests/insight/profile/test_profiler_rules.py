@@ -1,6 +1,7 @@
 """Each profiler rule with what makes it fire and what leaves it quiet.
 
-What takes a GPU is simulated (see samples.py); what a CPU can show is shown by real runs in test_real_runs.py, too.
+What takes a GPU is simulated (see samples.py); what a CPU can show is shown by real runs in test_real_runs.py, and by
+real samples beside a GPU that is made up in test_bottlenecks.py, too.
 """
 
 from __future__ import annotations

@@ -39,12 +39,15 @@ class SlowImages(Dataset[tuple[torch.Tensor, int]]):
         return torch.full((3, SIDE, SIDE), number % 251, dtype=torch.uint8), number % CLASSES
 
 
-def train(base: Path, *, workers: int, sleep_ms: float, batch: int, steps: int, epochs: int) -> None:
+def train(
+    base: Path, *, workers: int, sleep_ms: float, batch: int, steps: int, epochs: int, interval_ms: int = 500
+) -> None:
     """Train, and leave what a job leaves of its profile."""
     world, paths = World.from_environ(), ContainerPaths(base)
     config = dataclasses.replace(
-        TrainConfig(), num_workers=workers, batch_size=batch, epochs=epochs, profiler_steps=0, debugger="off"
-    )
+        TrainConfig(), num_workers=workers, batch_size=batch, epochs=epochs, profiler_steps=0, debugger="off",
+        profiler_interval_ms=interval_ms,
+    )  # fmt: skip
     device = world.device()
     profiler = profile_start.start(config, paths, world, device)
     world.start(device)
@@ -72,14 +75,14 @@ def main() -> None:
     """The command line of a test's process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("base", type=Path)
-    for name, value in (("workers", 0), ("batch", 8), ("steps", 20), ("epochs", 2)):
-        parser.add_argument(f"--{name}", type=int, default=value)
+    for name, value in (("workers", 0), ("batch", 8), ("steps", 20), ("epochs", 2), ("interval_ms", 500)):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     parser.add_argument("--sleep-ms", type=float, default=0.0)
     given = parser.parse_args()
     torch.set_num_threads(1)
     train(
         given.base, workers=given.workers, sleep_ms=given.sleep_ms, batch=given.batch, steps=given.steps,
-        epochs=given.epochs,
+        epochs=given.epochs, interval_ms=given.interval_ms,
     )  # fmt: skip
 
 
