@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kennel.driver import artifacts, requests
+from kennel.driver import artifacts, aws, requests
 from kennel.driver.artifacts import Artifact
 from kennel.driver.errors import DriverError, WaitTimeoutError
 from kennel.driver.logs import TRANSFORM_GROUP, LogReader
@@ -120,7 +120,11 @@ def start(session: Session, made: Plan) -> str:
         DriverError: a refusal.
     """
     job = made.job
+    if not session.is_local:
+        role, image = (made.model.role, made.model.image) if made.model else ("", "")
+        aws.require_account(session.clients, session.project, role, image, session.reporter.say)
     if made.upload_from:
+        session.reporter.say(f"Uploading {made.upload_from} to {job.input_uri}")
         entry = session.begin("data", job.input_uri)
         done = upload(
             made.upload_from, job.input_uri, session.clients("s3"), session.reporter,
