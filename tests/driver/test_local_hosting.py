@@ -74,6 +74,22 @@ def test_an_asynchronous_endpoint_is_deployed_asked_and_deleted(local: Kennel) -
     assert "deleted  endpoint  later" in cleaned.out, cleaned.out + cleaned.err
 
 
+def test_a_model_is_run_over_a_folder_and_stopped(local: Kennel) -> None:
+    photos = local.folder / "some"
+    photos.mkdir()
+    for number in range(1, 3):
+        (photos / f"{number}.jpg").write_bytes((local.folder / f"{number}.jpg").read_bytes())
+    done = local("transform", local.folder / "artifact", photos, "--output", local.folder / "said", "--name", "all")
+    assert done.code == 0, done.err
+    answers = [json.loads((local.folder / "said" / f"{number}.jpg.out").read_text()) for number in (1, 2)]
+    assert {answer["predictions"][0]["label"] for answer in answers} <= LABELS
+    assert local("stop", "all", "--transform").err.startswith("kennel: Transform job all is Completed already.")
+    begun = local("transform", local.folder / "artifact", photos, "--name", "half", "--no-wait")
+    assert begun.code == 0, begun.err
+    assert local("stop", "half", "--transform").out == "half is asked to stop\n"
+    assert "deleted  transform-job  half" in local("clean").out
+
+
 def is_gone(endpoint: driver.Endpoint) -> bool:
     try:
         assert endpoint.status == "Deleting"

@@ -181,6 +181,20 @@ def describe(session: Session, name: str) -> Any:
     )
 
 
+def stop(session: Session, name: str) -> None:
+    """Ask a transform job to stop; what it has written stays.
+
+    Raises:
+        DriverError: there is none, or it is over.
+    """
+    status = describe(session, name)["TransformJobStatus"]
+    if status in TERMINAL:
+        raise DriverError(
+            f"Transform job {name} is {status} already.", f"kennel logs {name} --transform shows its log."
+        )
+    session.send("StopTransformJob", requests.by_name(KIND, name))
+
+
 def listing(session: Session, *, limit: int = 20, contains: str = "", status: str = "") -> list[dict[str, Any]]:
     """The newest transform jobs, of any status or of one.
 
