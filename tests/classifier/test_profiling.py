@@ -128,7 +128,7 @@ def test_beginning_and_end_are_measured_part_by_part(events: list, profile: Path
     assert before.keys() == {"Imports", "Channels", "Network", "Checkpoint", "Precision", "Loaders", "Debugger"}
     assert all(e.end_time <= first + 1 for e in before.values())
     after = [e for e in events if e.event_phase == "Finalization"]
-    assert [e.event_name for e in after] == ["Rules", "Artifact", "Report"]
+    assert [e.event_name for e in after] == ["Operators", "Rules", "Artifact", "Report"]
     assert all(e.start_time >= last - 1 for e in after)
     [run] = [json.loads(path.read_text()) for path in (profile / "run").iterdir()]
     assert run["start_us"] == pytest.approx(before["Imports"].start_time, abs=20_000)

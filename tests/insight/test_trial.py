@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import functools
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from kennel.insight.errors import InsightError
-from kennel.insight.sources import opened
+from kennel.insight.rules import AUTO
+from kennel.insight.sources import S3Copy, opened
 from tests.insight.conftest import judge, statuses
-from tests.servers import moto_server, variables
+from tests.servers import S3_KEYS, bucket_client, moto_server, variables
 
 TENSORS = "output/data/tensors"
 
@@ -113,6 +117,45 @@ def test_a_prefix_of_s3_is_read_like_its_folder(trainings: Path, tmp_path: Path)
             pass
 
 
+def test_what_is_written_while_a_prefix_is_fetched_comes_with_the_next_look(tmp_path: Path) -> None:
+    """The training saves faster than a look may fetch: a look that went on with what is new would never end."""
+    folder, enough = tmp_path / "copy", threading.Event()
+    # Pages of 20 keys, so that a listing that went on between downloads would meet the writer's keys.
+    with (
+        variables(**S3_KEYS, MOTO_S3_DEFAULT_MAX_KEYS="20"),
+        moto_server(tmp_path) as url,
+        bucket_client(url, "dogs") as client,
+        variables(AWS_ENDPOINT_URL_S3=url),
+    ):
+        put = functools.partial(client.put_object, Bucket="dogs", Body=b"tensors")
+        early = [f"job/{number:05}" for number in range(40)]
+        for key in early:
+            put(Key=key)
+
+        def go_on_writing() -> None:  # from the first download on, until the look is over or has gone wrong
+            for number in range(len(early), 1000):
+                while not folder.exists() and not enough.is_set():
+                    time.sleep(0.001)
+                if enough.is_set():
+                    return
+                put(Key=f"job/{number:05}")
+
+        copy = S3Copy("s3://dogs/job", folder)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(go_on_writing)
+            try:
+                copy.refresh()
+            finally:
+                enough.set()
+            writing.result()
+        written = [entry["Key"] for page in client.get_paginator("list_objects_v2").paginate(Bucket="dogs")
+                   for entry in page["Contents"]]  # fmt: skip
+        assert len(written) > len(early)
+        assert sorted(f"job/{path.name}" for path in folder.iterdir()) == early
+        copy.refresh()
+        assert sorted(f"job/{path.name}" for path in folder.iterdir()) == written
+
+
 def insight(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "kennel.insight", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -127,6 +170,18 @@ def test_the_program_prints_a_table_or_json_and_nothing_else(trainings: Path) ->
     assert text.stderr == ""
     value = json.loads(insight("rules", trainings / "dead_relu", "--rules", "DeadRelu", "--json").stdout)
     assert (value["schema"], value["ended"], len(value["findings"])) == (1, True, 1)
+
+
+def test_what_no_rule_could_judge_is_said_once(tmp_path: Path) -> None:
+    text = insight("rules", tmp_path).stdout
+    assert text.count("NotEnoughData") == len(AUTO)
+    assert text.splitlines()[-2:] == [
+        "",
+        "not enough data: no tensors were saved (debugger=off, or the training ended before its first save)",
+    ]
+    one = insight("rules", tmp_path, "--rules", "DeadRelu").stdout.splitlines()
+    assert one[1].split()[:2] == ["DeadRelu", "NotEnoughData"]
+    assert "no tensors were saved" in one[1]
 
 
 @pytest.mark.parametrize(

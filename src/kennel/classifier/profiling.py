@@ -163,8 +163,9 @@ class Profiler:
     def end_training(self, number: int) -> None:
         """No step follows: what was recorded of operators is written."""
         if self._operators is not None:
-            self._operators.stop(number)
-            self._operators.write({name: self._facts.get(name) for name in ("node", "pid", "device")})
+            with self.span("Finalization", "Operators"):
+                self._operators.stop(number)
+                self._operators.write({name: self._facts.get(name) for name in ("node", "pid", "device")})
 
     def close(self) -> None:
         """Finish the files and end the sampler."""

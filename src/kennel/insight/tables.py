@@ -16,7 +16,10 @@ def report(result: Mapping[str, Any]) -> str:
         (row["rule"], row["status"], str(row["triggered"]), str(row["datapoints"]), row["detail"])
         for row in result["rules"]
     ]
-    parts = [columns([("rule", "status", "times", "values", ""), *rows])]
+    told = [row[-1] for row in rows]
+    shared = told[0] if len(told) > 1 and len(set(told)) == 1 else ""  # what all have to say is said once
+    table = [("rule", "status", "times", "values", ""), *((*row[:-1], "" if shared else row[-1]) for row in rows)]
+    parts = [columns(table), *([shared] if shared else [])]
     for rule, _, times, *_ in rows:
         found = [finding for finding in result["findings"] if finding["rule"] == rule]
         lines = [f"{one['mode']} step {one['step']}: {one['sentence']}" for one in found[:_SHOWN]]
