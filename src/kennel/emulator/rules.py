@@ -256,9 +256,20 @@ class _Life:
         """Bring the status up to date; whether the rule has fired."""
         stopping = self._was_stopped and self._document.get("_stopped_by_rule") is None
         fallback = Result("Stopping") if stopping else Result("InProgress")
-        shown = result if result and result.status in ("IssuesFound", "Error") else fallback
+        early = result and result.status in ("IssuesFound", "Error") and self._rule.kind != PROFILER
+        shown = result if early and result else fallback
+        if shown.status == "IssuesFound" and self._shown != "IssuesFound":
+            try:
+                self._upload()  # first: whoever sees the status looks for what was found
+            except (StorageError, OSError):
+                return False  # the next look tries again
         self._set(shown)
         return shown.status == "IssuesFound"
+
+    @property
+    def _shown(self) -> str:
+        row = self._document[STATUSES[self._rule.kind]][self._rule.index]
+        return str(row["RuleEvaluationStatus"])
 
     def _end(self, result: Result) -> None:
         if self._was_stopped and result.status == "NoIssuesFound":
