@@ -59,6 +59,23 @@ def test_classes_called_train_and_test_that_hold_their_images_are_classes(photos
     assert scan(photos).classes == ("test", "train")
 
 
+@pytest.mark.parametrize("stray", ["train/labels.csv", "valid/Thumbs.db", "train/lost.jpg"])
+def test_a_stray_file_does_not_turn_channels_into_classes(tmp_path: Path, stray: str) -> None:
+    root = make_download(tmp_path, "train", "valid")
+    (root / stray).write_bytes(b"x")
+    assert set(nested_channels(root)) == {"train", "validation"}
+    assert len(scan(root / "train").classes) == 2
+
+
+def test_a_test_set_without_labels_is_said_and_no_class(tmp_path: Path) -> None:
+    root = make_download(tmp_path, "train", "valid")
+    make_photos(root / "photos", images=2)
+    (root / "photos/red").rename(root / "test")
+    shutil.rmtree(root / "photos")
+    with pytest.raises(DataError, match="has no class folders"):
+        scan(nested_channels(root)["test"])
+
+
 def test_held_out_folders_without_train_are_no_layout(tmp_path: Path) -> None:
     assert nested_channels(make_download(tmp_path, "valid", "test")) == {}
 

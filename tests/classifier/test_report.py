@@ -175,12 +175,19 @@ def test_a_sheet_names_the_classes_and_fits_the_text_above_each_photo(drawn: lis
     endless = " ".join(["Xoloitzcuintle"] * 20)
     photos = [plots.Photo(pixels, BREEDS[1], BREEDS[0], 0.984), plots.Photo(pixels, endless, "$x_{$", 0.9961)]
     plots.photo_sheet([*photos, *photos, *photos, photos[0]], tmp_path / "sheet.png")
-    axes = drawn[0].axes
-    first, second = (one.get_title(loc="left") for one in axes[:2])
+    [axes] = drawn[0].axes
+    assert len(axes.images) == len(axes.texts) == 7
+    first, second = (one.get_text() for one in axes.texts[:2])
     assert " ".join(first.split()) == f"true: {BREEDS[1]} predicted 98 %: {BREEDS[0]}"
     assert second.endswith("…\npredicted >99 %: $x_{$")
-    for left, right in itertools.pairwise(axes[:6]):
-        assert left._left_title.get_window_extent().x1 < right.get_window_extent().x0
+    for left, right in itertools.pairwise(axes.texts[:6]):
+        assert left.get_window_extent().x1 < right.get_window_extent().x0
+    for photo, text in zip(axes.images, axes.texts, strict=True):
+        under, above = photo.get_window_extent(), text.get_window_extent()
+        assert abs(under.x0 - above.x0) < 2
+        assert 0 < above.y0 - under.y1 < 10
+    upper, lower = axes.images[0].get_window_extent(), axes.texts[6].get_window_extent()
+    assert lower.y1 < upper.y0, "the text of the second row begins below the first one's photos"
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.984, "98 %"), (0.9961, ">99 %"), (1.0, "100 %"), (0.3, "30 %")])

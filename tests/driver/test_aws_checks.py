@@ -15,6 +15,7 @@ from kennel.driver import aws as checks
 from kennel.driver.clients import Clients
 from kennel.driver.errors import DriverError
 from kennel.driver.findings import FAIL, OK, WARN, Finding, require
+from kennel.driver.project import Kms, Vpc
 from tests.driver.conftest import REGION, ROLE, SERVE_IMAGE, TRAIN_IMAGE, TRUST, Aws
 
 PAGE = """<SimulatePrincipalPolicyResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/">
@@ -151,7 +152,12 @@ def test_where_simulation_is_not_allowed_it_is_a_warning(aws: Aws, iam: Iam) -> 
 
 def test_an_answer_that_is_none_is_a_warning(aws: Aws) -> None:
     """moto answers SimulatePrincipalPolicy with a web page, as a proxy may."""
-    assert [f.level for f in checks.check_role(clients(aws), ROLE, "dogs")] == [OK, WARN]
+    trusted, unknown = checks.check_role(clients(aws), ROLE, "dogs")
+    assert (trusted.level, unknown.level) == (OK, WARN)
+    assert unknown.text == (
+        "its permissions were not checked: the answer is a web page, '500 Internal Server Error', not AWS's."
+    )
+    assert "HTTPS_PROXY" in unknown.hint
 
 
 @pytest.mark.parametrize(
@@ -166,6 +172,14 @@ def test_a_role_that_is_none_is_refused(aws: Aws, arn: str, sentence: str) -> No
 
 def test_keys_and_images_of_others_need_their_own_permissions() -> None:
     key = "arn:aws:kms:eu-central-1:123456789012:key/1"
-    needs = {resource: actions for actions, resource in checks.needed("aws", "b", ["python:3.11"], [key, "alias/x"])}
-    assert "kms:Decrypt" in needs[key]
-    assert not any("ecr" in resource for resource in needs)
+    kms, vpc = Kms(volume=key, output="alias/x"), Vpc(("subnet-1",), ("sg-1",))
+    needs = checks.needed("aws", "b", ["python:3.11"], kms, vpc)
+    assert [actions for actions, resource in needs if resource == key] == [
+        ("kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"),
+        ("kms:CreateGrant",),
+    ]
+    asked = {action for actions, _ in needs for action in actions}
+    assert "ec2:CreateNetworkInterfacePermission" in asked
+    assert not any(action.startswith("ecr") for action in asked)
+    plain = checks.needed("aws", "b", ["python:3.11"], Kms(output=key), Vpc())
+    assert not {"kms:CreateGrant", "ec2:DescribeVpcs"} & {action for actions, _ in plain for action in actions}

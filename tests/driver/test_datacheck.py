@@ -94,13 +94,23 @@ def test_copies_across_channels_are_found_though_encoded_anew(dataset: Path) -> 
     scenery(1).save(dataset / "valid/red/again.jpg", quality=60)
     scenery(2).resize((320, 240)).save(dataset / "test/red/larger.jpg")
     warned = said(look(dataset), "warn")
-    assert "validation: 1 file that look like ones in train: train/red/scene1.png = validation/red/again.jpg" in warned
-    assert "test: 1 file that look like ones in train: train/red/scene2.png = test/red/larger.jpg" in warned
+    assert "validation: 1 file that looks like one in train: train/red/scene1.png = validation/red/again.jpg" in warned
+    assert "test: 1 file that looks like one in train: train/red/scene2.png = test/red/larger.jpg" in warned
 
 
-def test_copies_inside_a_channel_are_counted(photos: Path) -> None:
-    shutil.copy(photos / "red/000.jpg", photos / "red/copy.jpg")
-    assert "train: 1 file with the same bytes as another in train" in said(look(photos), "warn")
+def test_copies_inside_a_channel_are_named(photos: Path) -> None:
+    shutil.copy(photos / "blue/000.jpg", photos / "red/copy.jpg")
+    warned = said(look(photos), "warn")
+    assert "train: 1 file with the same bytes as another: red/copy.jpg = blue/000.jpg" in warned
+
+
+def test_an_even_picture_in_two_channels_is_found_by_its_bytes(dataset: Path) -> None:
+    Image.new("RGB", (50, 50), "grey").save(dataset / "train/red/even.png")
+    Image.new("RGB", (50, 50), "grey").save(dataset / "valid/red/even.png")
+    Image.new("RGB", (50, 50), "black").save(dataset / "test/red/even.png")
+    warned = said(look(dataset), "warn")
+    assert "validation: 1 file that looks like one in train: train/red/even.png = validation/red/even.png" in warned
+    assert "test: 1 file" not in warned
 
 
 def test_odd_pixels_and_turned_photos_are_told(photos: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from kennel.classifier.errors import DataError
 from kennel.driver.datasets import sources, upload_name
 from kennel.driver.errors import DriverError
+from kennel.driver.uris import file_uri
 from tests.conftest import make_photos
 
 BASE = "s3://dogs/kennel"
@@ -60,3 +61,7 @@ def test_what_is_no_data_is_a_sentence(tmp_path: Path, dataset: Path) -> None:
     make_photos(dataset / "val", images=1)
     with pytest.raises(DataError, match="two folders for validation"):
         uris(dataset)
+
+
+def test_a_path_that_goes_back_is_shown_as_where_it_leads(photos: Path) -> None:
+    assert file_uri(photos / ".." / photos.name, folder=True) == f"{photos.resolve().as_uri()}/"

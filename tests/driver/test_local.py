@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -230,6 +230,8 @@ def test_a_notebook_has_the_same_functions(local: Kennel, dataset: Path) -> None
     assert job.logs()[0].message.startswith("channels ")
     assert job.artifact.endswith("/job1/output/model.tar.gz")
     assert [found.name for found in driver.jobs(session)] == ["job1"]
+    assert driver.job("job1", session).metrics == job.metrics
+    assert repr(job) == "Job(name='job1')"
     bad = driver.train(dataset, session=session, epochs=2, checkpoint_minutes=0, seed=13)
     with pytest.raises(DriverError, match="thirteen brings bad luck"):
         bad.wait(timeout_s=60)
@@ -246,6 +248,29 @@ def test_a_notebook_has_the_same_functions(local: Kennel, dataset: Path) -> None
 
 def test_settings_and_hyperparameters_share_no_name() -> None:
     from kennel.classifier.config import HYPERPARAMETERS
-    from kennel.driver.api import _SETTINGS, _TRAIN_SETTINGS
+    from kennel.driver import options
 
-    assert not set(HYPERPARAMETERS) & {*_SETTINGS, *_TRAIN_SETTINGS, "name", "channels", "session", "data"}
+    assert not set(HYPERPARAMETERS) & {*options.TRAIN, "name", "channels", "session", "data"}
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda s: driver.train("x", session=s, epoch=3), "Unknown option 'epoch'. Did you mean 'epochs'?"),
+        (lambda s: driver.train("x", session=s, instance_typ="y"), "'instance_typ'. Did you mean 'instance_type'?"),
+        (lambda s: driver.train("x", session=s, spot="yes"), "'train.spot' is 'yes'; write true or false."),
+        (lambda s: driver.tune("x", session=s, max_job=3), "Unknown option 'max_job'. Did you mean 'max_jobs'?"),
+        (lambda s: driver.deploy("x", session=s, serverles=True, epochs=1), "Did you mean 'serverless'?"),
+        (lambda s: driver.deploy("x", session=s, instance_count=0), "'deploy.instance_count' is 0; use at least 1."),
+        (lambda s: driver.deploy("x", session=s), "There is no job 'x' on local, and no file or folder"),
+        (lambda s: driver.transform("x", "y", session=s, max_concurent=1), "Did you mean 'max_concurrent'?"),
+        (lambda _: driver.session(onn="aws"), "unknown key 'onn'. Did you mean 'on'?"),
+        (lambda _: driver.session(**{"train.spott": True}), "unknown key 'train.spott'. Did you mean 'train.spot'?"),
+        (lambda s: driver.job("x", s).wait(), "There is no training job 'x' on local."),
+        (lambda s: driver.endpoint("x", s).status, "There is no endpoint 'x' on local."),
+    ],
+)
+def test_a_slip_in_a_notebook_is_a_sentence(local: Kennel, call: Callable[[Session], object], said: str) -> None:
+    with pytest.raises(driver.KennelError) as refused:
+        call(session_of(local))
+    assert said in str(refused.value)

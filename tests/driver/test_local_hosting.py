@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +17,15 @@ from kennel.driver import connection
 from kennel.driver.errors import DriverError
 from kennel.driver.home import Home
 from kennel.driver.session import Session
+from tests.conftest import make_photos
 from tests.driver.conftest import Kennel
 from tests.emulator.emulator_harness import wait_for
 from tests.serving.serving_harness import CLASSES, encoded, network, save, scene
 
+TRAINER = """import os, shutil
+shutil.copytree({artifact!r}, os.environ["SAGEMAKER_BASE_DIR"] + "/model", dirs_exist_ok=True)
+print("epoch=1/5 train_loss=0.25 validation_accuracy=0.9", flush=True)
+"""
 LABELS = {name.partition(".")[2] for name in CLASSES}
 
 
@@ -65,6 +74,22 @@ def test_an_asynchronous_endpoint_is_deployed_asked_and_deleted(local: Kennel) -
     assert "deleted  endpoint  later" in cleaned.out, cleaned.out + cleaned.err
 
 
+def test_a_model_is_run_over_a_folder_and_stopped(local: Kennel) -> None:
+    photos = local.folder / "some"
+    photos.mkdir()
+    for number in range(1, 3):
+        (photos / f"{number}.jpg").write_bytes((local.folder / f"{number}.jpg").read_bytes())
+    done = local("transform", local.folder / "artifact", photos, "--output", local.folder / "said", "--name", "all")
+    assert done.code == 0, done.err
+    answers = [json.loads((local.folder / "said" / f"{number}.jpg.out").read_text()) for number in (1, 2)]
+    assert {answer["predictions"][0]["label"] for answer in answers} <= LABELS
+    assert local("stop", "all", "--transform").err.startswith("kennel: Transform job all is Completed already.")
+    begun = local("transform", local.folder / "artifact", photos, "--name", "half", "--no-wait")
+    assert begun.code == 0, begun.err
+    assert local("stop", "half", "--transform").out == "half is asked to stop\n"
+    assert "deleted  transform-job  half" in local("clean").out
+
+
 def is_gone(endpoint: driver.Endpoint) -> bool:
     try:
         assert endpoint.status == "Deleting"
@@ -84,5 +109,28 @@ def test_a_notebook_deploys_asks_and_deletes(session: Session, local: Kennel) ->
         first, torn = endpoint.predict([local.folder / "2.jpg", local.folder / "torn.jpg"])
         assert first.predictions[0].label in LABELS
         assert "status 4" in torn.error
+        assert driver.endpoint("dogs", session).status == "InService"
     wait_for(lambda: is_gone(endpoint))
     assert [entry.kind for entry in session.record.alive() if entry.kind.startswith("endpoint")] == []
+    endpoint.delete()  # once more is nothing
+
+
+def test_the_notebook_of_the_documentation_runs(local: Kennel) -> None:
+    """The block is run as it stands; its training takes the artifact that lies there, at once."""
+    page = (Path(__file__).parents[2] / "docs/driver.md").read_text(encoding="utf-8")
+    block = page.partition("## In a notebook")[2].partition("```python\n")[2].partition("```")[0]
+    assert "driver.train" in block
+    make_photos(local.folder / "photos", images=2)
+    (local.folder / "photo.jpg").write_bytes((local.folder / "1.jpg").read_bytes())
+    (local.folder / "trainer.py").write_text(TRAINER.format(artifact=str(local.folder / "artifact")))
+    program = [sys.executable, str(local.folder / "trainer.py")]
+    (local.home / "images.json").write_text(json.dumps({"kennel-train": program}))
+    assert local("down").code == 0
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=local.folder, env={**os.environ, "KENNEL_HOME": str(local.home)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/5  train_loss 0.2500  validation_accuracy 0.9000" in done.stderr
+    assert "dogs is in service after" in done.stderr
+    assert local("clean", "--dry-run").out == "Nothing to delete.\n"

@@ -163,6 +163,22 @@ def test_a_local_model_folder_is_packed_and_uploaded(on_aws: Kennel, aws: Aws, t
         assert tar.getnames() == ["meta.json", "weights.safetensors"]
 
 
+@pytest.mark.parametrize(
+    "words", [("train",), ("deploy", ARTIFACT), ("transform", ARTIFACT)], ids=lambda words: words[0]
+)
+def test_a_bucket_of_another_region_is_refused_before_anything_is_made(
+    on_aws: Kennel, aws: Aws, dataset: Path, words: tuple[str, ...]
+) -> None:
+    place = {"LocationConstraint": "eu-west-1"}
+    aws.client("s3", "eu-west-1").create_bucket(Bucket="irish", CreateBucketConfiguration=place)
+    data = () if words[0] == "deploy" else (dataset,)
+    done = on_aws(*words, *data, "--bucket", "irish", "--no-wait")
+    assert done.code == 1
+    assert f"lies in eu-west-1, the job would run in {REGION}." in done.err
+    assert "Contents" not in aws.client("s3", "eu-west-1").list_objects_v2(Bucket="irish")
+    assert not aws.client("sagemaker").list_models()["Models"]
+
+
 def test_clean_deletes_everything_once_and_names_what_is_left(on_aws: Kennel, aws: Aws, dataset: Path) -> None:
     assert on_aws("deploy", ARTIFACT, "--name", "e1", "--autoscale", "1:2").code == 0
     assert on_aws("transform", ARTIFACT, dataset / "test", "--no-wait").code == 0

@@ -68,13 +68,25 @@ def test_what_is_wrong_is_one_line(kennel: Kennel, tensors: Path) -> None:
     assert absent.err.startswith("kennel: some/where is not there.")
 
 
+@pytest.mark.parametrize("command", ["rules", "report"])
+def test_a_mistyped_name_starts_no_server(kennel: Kennel, command: str) -> None:
+    done = kennel(command, "no-such-job")
+    assert done.code == 1
+    assert done.err.startswith("kennel: There is no file or folder 'no-such-job' here, and no training job")
+    assert "kennel jobs lists them" in done.err
+    assert not (kennel.home / "emulator.json").exists()
+
+
 def test_a_job_here_is_judged_by_its_output(local: Kennel, tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", images=2)
     job = local("train", photos, "--json").json["job"]
     found = local("rules", job, "--rules", "DeadRelu", "--json").json
     assert found["source"].endswith(f"{job}/output/output.tar.gz")
     assert found["rules"][0]["status"] == "IssuesFound"
-    assert "not found" in local("rules", "no-such-job").err.lower()
+    absent = local("rules", "no-such-job")
+    assert "There is no file or folder 'no-such-job' here, and no training job of this name on local." in absent.err
+    assert local("down").out == "The local SageMaker has ended.\n"
+    assert local("rules", job, "--rules", "DeadRelu").code == 0, "a job whose server has ended is still judged"
 
 
 def test_a_job_on_aws_is_judged_by_what_lies_in_s3(on_aws: Kennel, aws: Aws, tensors: Path, tmp_path: Path) -> None:

@@ -186,8 +186,9 @@ def test_the_files_of_a_home_are_for_its_owner(emulator: Emulator) -> None:
 
 def test_the_log_has_a_line_for_each_request_and_no_secret(emulator: Emulator) -> None:
     emulator.client("sagemaker").list_models()
-    last = [line for line in emulator.log() if line["event"] == "request"][-1]
-    assert (last["operation"], last["status"]) == ("ListModels", 200)
+    # The line is written after the answer was sent.
+    [last] = wait_for(lambda: [line for line in emulator.log() if line.get("operation") == "ListModels"])
+    assert (last["event"], last["status"]) == ("request", 200)
     assert last["ms"] < 1000
     assert emulator.key.secret_access_key not in (emulator.home / "emulator.log").read_text()
 
@@ -295,12 +296,21 @@ def test_a_spot_interruption_is_one_command_and_the_job_starts_again(emulator: E
     client.create_training_job(**request)
     wait_for(lambda: "Training" in statuses_of(client, "spot"))
     command = [sys.executable, "-m", "kennel.emulator", "interrupt", "--home", str(emulator.home)]
-    subprocess.run([*command, "spot"], check=True, timeout=60)
+    told = subprocess.run([*command, "spot"], check=True, timeout=60, capture_output=True, text=True)
+    assert told.stderr == "The instances of 'spot' are taken away; it starts again from its checkpoints.\n"
     wait_for(lambda: "Interrupted" in statuses_of(client, "spot"))
     assert wait_for_status(client, "spot", "Completed", "Failed")["TrainingJobStatus"] == "Completed"
-    done = subprocess.run([*command, "none"], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "There is no training job 'none'" in done.stderr
+    client.create_training_job(**job_request("plain", tmp_path, HyperParameters={"sleep_s": "600"}))
+    refused = {
+        "none": "There is no training job 'none'",
+        "spot": "The training job 'spot' has ended (Completed)",
+        "plain": "The training job 'plain' has no spot instances",
+    }
+    for name, reason in refused.items():
+        done = subprocess.run([*command, name], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert reason in done.stderr
+    client.stop_training_job(TrainingJobName="plain")
 
 
 def statuses_of(client: Any, name: str) -> list[str]:

@@ -19,10 +19,10 @@ def visible(folder: Path) -> Iterator[Path]:
 def nested_channels(root: Path) -> dict[str, Path]:
     """The channels inside one channel, by the names that jobs give them; empty when it holds classes.
 
-    The layout is taken for one only when `root`, or the single folder in it, has a folder `train`, when every folder
-    beside that is named valid, val, validation or test (upper or lower case), and when each of them holds folders and
-    no files. So classes that are called 'train' or 'test' stay classes where another class lies beside them, or where
-    their images lie directly in them.
+    The layout is taken for one only when `root`, or the single folder in it, has a folder `train` that holds folders,
+    and when every folder beside that is named valid, val, validation or test (upper or lower case). So classes that are
+    called 'train' or 'test' stay classes where another class lies beside them, or where the images of 'train' lie
+    directly in it. Files beside the folders change nothing: one stray list would turn the channels into classes.
 
     Raises:
         DataError: two folders mean the same channel.
@@ -42,7 +42,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _as_channels(folders: list[Path]) -> dict[str, Path]:
     names = [_CHANNEL_OF.get(path.name.lower()) for path in folders]
-    if TRAIN not in names or None in names or not all(_holds_only_folders(path) for path in folders):
+    if TRAIN not in names or None in names or not _folders(folders[names.index(TRAIN)]):
         return {}
     found: dict[str, Path] = {}
     for name, path in zip(names, folders, strict=True):
@@ -53,8 +53,3 @@ def _as_channels(folders: list[Path]) -> dict[str, Path]:
             )
         found[name] = path
     return found
-
-
-def _holds_only_folders(folder: Path) -> bool:
-    inside = list(visible(folder))
-    return bool(inside) and all(path.is_dir() for path in inside)

@@ -21,6 +21,12 @@ _POLL_S = 0.01
 _MODULES = ("kennel.classifier.train", "kennel.classifier.launch")  # torch, torchvision, matplotlib
 
 
+def preload() -> None:
+    """Import what a job needs."""
+    for module in _MODULES:
+        importlib.import_module(module)
+
+
 def wait(seconds: float, folder: Path = Path()) -> bool:
     """Import what a job needs, wait for one, and take over its environment; False when none has come.
 
@@ -28,8 +34,7 @@ def wait(seconds: float, folder: Path = Path()) -> bool:
         seconds: how long it waits after its imports.
         folder: the base folder; the default is the working directory, which keeps its place when it is renamed.
     """
-    for module in _MODULES:
-        importlib.import_module(module)
+    preload()
     file = ContainerPaths(folder).standby_file
     deadline = time.monotonic() + seconds
     while "environ" not in (said := _read(file)):

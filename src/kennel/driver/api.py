@@ -10,30 +10,23 @@ with job.deploy() as endpoint:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kennel.driver import cleaning, hosting, predicting, training, transforming, tuning, tuning_report
+from kennel.classifier.errors import KennelError
+from kennel.driver import cleaning, hosting, options, predicting, training, transforming, tuning, tuning_report
 from kennel.driver.cleaning import Cleaned
 from kennel.driver.errors import DriverError
 from kennel.driver.hosting import Scaling
 from kennel.driver.logs import Epoch, LogLine, read_epoch
+from kennel.driver.options import Place, place, session_with, told
 from kennel.driver.predicting import Answer, Question
-from kennel.driver.project import TrainSettings, TuneSettings
 from kennel.driver.reporting import for_terminal
 from kennel.driver.session import Session
 from kennel.driver.trials import Trial
 from kennel.driver.tuning_watching import Follower
-from kennel.driver.uris import is_uri
-
-Place = str | Path
-_TRAIN_SETTINGS = {field.name: f"train.{field.name}" for field in fields(TrainSettings)}
-_TUNE_SETTINGS = {field.name: f"tune.{field.name}" for field in fields(TuneSettings) if field.name != "space"} | {
-    "max_runtime_minutes": "train.max_runtime_minutes", "max_total_minutes": "tune.max_runtime_minutes",
-}  # fmt: skip
-_SETTINGS = {name: name for name in ("on", "region", "role", "bucket", "network_isolation")}
 
 
 def session(project: Path | None = None, *, quiet: bool = False, **settings: Any) -> Session:
@@ -55,7 +48,7 @@ class Job:
     """A training job, wherever it runs."""
 
     name: str
-    session: Session
+    session: Session = field(repr=False)
 
     @property
     def state(self) -> training.JobState:
@@ -109,7 +102,7 @@ class TuningJob:
     """A tuning job, wherever it runs."""
 
     name: str
-    session: Session
+    session: Session = field(repr=False)
 
     @property
     def status(self) -> str:
@@ -175,7 +168,7 @@ class Endpoint:
     """An endpoint; as a context manager it is deleted at the end of the block."""
 
     name: str
-    session: Session
+    session: Session = field(repr=False)
 
     @property
     def status(self) -> str:
@@ -191,22 +184,36 @@ class Endpoint:
         hosting.wait(self.session, self.name)
         return self
 
-    def predict(self, photos: Place | Iterable[Place], **options: Any) -> list[Answer]:
+    def predict(
+        self,
+        photos: Place | Iterable[Place],
+        *,
+        top_k: int = 5,
+        explain: bool = False,
+        asynchronous: bool = False,
+        variant: str = "",
+        timeout_s: float = 900.0,
+    ) -> list[Answer]:
         """Ask about photos; a folder means all images in it.
 
         Args:
             photos: one file or folder, or several.
-            options: fields of `predicting.Question`, such as `top_k=3`.
+            top_k: classes to name.
+            explain: where the network looked, too: `heat_map` of each answer is then a PNG.
+            asynchronous: the endpoint is asynchronous.
+            variant: ask this one.
+            timeout_s: for an asynchronous answer.
 
         Raises:
             DriverError: the endpoint cannot be asked. A photo that is refused is an answer with an error.
         """
         places = [photos] if isinstance(photos, str | Path) else photos
-        found = predicting.photos([Path(place).expanduser() for place in places])
-        return list(predicting.predict(self.session, Question(self.name, **options), found))
+        found = predicting.photos([Path(one).expanduser() for one in places])
+        question = Question(self.name, top_k, explain, asynchronous, variant, timeout_s)
+        return list(predicting.predict(self.session, question, found))
 
     def delete(self) -> None:
-        """Delete it, its configuration and its models, as far as this machine created them."""
+        """Delete it, its configuration and its models, as far as this machine created them; again does nothing."""
         cleaning.delete_endpoint(self.session, self.name)
 
     def __enter__(self) -> Endpoint:
@@ -224,7 +231,7 @@ def train(
     name: str | None = None,
     channels: Mapping[str, Place] | None = None,
     session: Session | None = None,
-    **options: Any,
+    **settings: Any,
 ) -> Job:
     """Start a training job and return at once; `wait()` follows it.
 
@@ -233,14 +240,14 @@ def train(
         name: of the job.
         channels: further channels by name, such as `pretrained`.
         session: settings; the nearest kennel.toml unless given.
-        options: settings (`on`, `instance_type`, `spot` …) and hyperparameters (`epochs`, `lr` …).
+        settings: those of kennel.toml (`on`, `instance_type`, `spot` …) and hyperparameters (`epochs`, `lr` …).
 
     Raises:
         KennelError: what is missing, wrong or refused.
     """
-    own = _told(session, options, {**_SETTINGS, **_TRAIN_SETTINGS})
-    places = {channel: _place(place) for channel, place in (channels or {}).items()}
-    made = training.plan(own, None if data is None else _place(data), channels=places, name=name)
+    own = told(session, settings, options.TRAIN, beside=train.__kwdefaults__, trains=True)
+    places = {channel: place(one) for channel, one in (channels or {}).items()}
+    made = training.plan(own, None if data is None else place(data), channels=places, name=name)
     return Job(training.start(own, made), own)
 
 
@@ -253,7 +260,7 @@ def tune(
     warm_start: Iterable[str] = (),
     transfer: bool = False,
     session: Session | None = None,
-    **options: Any,
+    **settings: Any,
 ) -> TuningJob:
     """Start a tuning job and return at once; `wait()` follows it.
 
@@ -264,17 +271,17 @@ def tune(
         warm_start: tuning jobs whose trials are known already.
         transfer: whether their data or image differ.
         session: settings; the nearest kennel.toml unless given.
-        options: settings (`objective`, `strategy`, `max_jobs`, `parallel`, `on` …) and hyperparameters (`epochs` …).
+        settings: of kennel.toml (`objective`, `max_jobs`, `parallel`, `on` …) and hyperparameters (`epochs` …).
 
     Raises:
         KennelError: what is missing, wrong or refused.
     """
-    own = _told(session, options, {**_SETTINGS, **_TRAIN_SETTINGS, **_TUNE_SETTINGS})
+    own = told(session, settings, options.TUNE, beside=tune.__kwdefaults__, trains=True)
     if space:
-        own = _session(own, {"tune.space": {**own.project.tune.space, **space}})
-    places = {channel: _place(place) for channel, place in (channels or {}).items()}
+        own = session_with(own, {"tune.space": {**own.project.tune.space, **space}})
+    places = {channel: place(one) for channel, one in (channels or {}).items()}
     made = tuning.plan(
-        own, None if data is None else _place(data), channels=places, name=name, parents=tuple(warm_start),
+        own, None if data is None else place(data), channels=places, name=name, parents=tuple(warm_start),
         transfer=transfer,
     )  # fmt: skip
     return TuningJob(tuning.start(own, made), own)
@@ -283,27 +290,37 @@ def tune(
 def deploy(
     what: Job | TuningJob | Place,
     *,
+    name: str | None = None,
+    serverless: bool = False,
+    asynchronous: bool = False,
+    capture_percentage: int = 0,
+    scaling: Scaling | None = None,
+    environment: Mapping[str, str] | None = None,
     session: Session | None = None,
     wait: bool = True,
-    scaling: Scaling | None = None,
-    **options: Any,
+    **settings: Any,
 ) -> Endpoint:
     """Serve a job's artifact, or one by its path or URI, at an endpoint.
 
     Args:
-        what: the job, path or URI.
+        what: the job, its name, a path or a URI.
+        name: of the endpoint; one that exists gets a new configuration without dropping a request.
+        serverless, asynchronous: instead of an endpoint on machines that run all the time.
+        capture_percentage: share of requests whose bodies and answers are kept.
+        scaling: bounds of the number of instances, on AWS.
+        environment: of the serve container.
         session: settings; the job's own, or those of the nearest kennel.toml.
         wait: until it is in service.
-        scaling: bounds of the number of instances, on AWS.
-        options: `name`, `serverless`, `asynchronous`, `capture_percentage`, `environment`.
+        settings: of kennel.toml (`on`, `instance_type`, `instance_count` …).
 
     Raises:
         KennelError: what is missing, wrong or refused.
     """
-    own = session or (what.session if isinstance(what, Job | TuningJob) else _session(None, {}))
+    own = told(session or _session_of(what), settings, options.DEPLOY, beside=deploy.__kwdefaults__)
     made = hosting.plan(
-        own, what.name if isinstance(what, Job | TuningJob) else _place(what), scaling=scaling, **options
-    )
+        own, _name_of(what), name=name, serverless=serverless, asynchronous=asynchronous,
+        capture_percentage=capture_percentage, scaling=scaling, environment=environment,
+    )  # fmt: skip
     endpoint = Endpoint(hosting.start(own, made), own)
     if wait or scaling:
         hosting.wait(own, endpoint.name, config=made.hosting.name)
@@ -313,53 +330,60 @@ def deploy(
 
 
 def transform(
-    what: Job | Place, data: Place, *, output: Place | None = None, session: Session | None = None, wait: bool = True
+    what: Job | TuningJob | Place,
+    data: Place,
+    *,
+    output: Place | None = None,
+    name: str | None = None,
+    session: Session | None = None,
+    wait: bool = True,
+    **settings: Any,
 ) -> str:
     """Run a model over every image of a folder or prefix; returns the URI of the answers.
 
     Raises:
         KennelError: what is missing, wrong or refused, or the job failed.
     """
-    own = session or (what.session if isinstance(what, Job) else _session(None, {}))
-    place = None if output is None else _place(output)
-    made = transforming.plan(own, what.name if isinstance(what, Job) else _place(what), _place(data), output=place)
-    name = transforming.start(own, made)
+    own = told(session or _session_of(what), settings, options.TRANSFORM, beside=transform.__kwdefaults__)
+    target = None if output is None else place(output)
+    made = transforming.plan(own, _name_of(what), place(data), output=target, name=name)
+    job = transforming.start(own, made)
     if wait:
-        transforming.wait(own, name)
+        transforming.wait(own, job)
     return made.job.output_uri
+
+
+def job(name: str, session: Session | None = None) -> Job:
+    """A training job that was started elsewhere, or before this notebook's kernel."""
+    return Job(name, session_with(session, {}))
+
+
+def endpoint(name: str, session: Session | None = None) -> Endpoint:
+    """An endpoint that is there already."""
+    return Endpoint(name, session_with(session, {}))
 
 
 def jobs(session: Session | None = None, *, limit: int = 20) -> Iterator[Job]:
     """The newest training jobs."""
-    own = _session(session, {})
+    own = session_with(session, {})
     for summary in training.listing(own, limit=limit):
         yield Job(summary["TrainingJobName"], own)
 
 
 def clean(session: Session | None = None, *, data: bool = False) -> Cleaned:
     """Delete everything that was created; what is left is in the answer."""
-    return cleaning.clean(_session(session, {}), data=data)
+    return cleaning.clean(session_with(session, {}), data=data)
 
 
-def _session(given: Session | None, settings: Mapping[str, Any]) -> Session:
-    own = given or Session.from_file(None, for_terminal())
-    if not settings:
-        return own
-    return Session(own.project.with_flags(settings), own.home, own.reporter)
+def _session_of(what: Job | TuningJob | Place) -> Session | None:
+    return what.session if isinstance(what, Job | TuningJob) else None
 
 
-def _told(given: Session | None, options: dict[str, Any], names: Mapping[str, str]) -> Session:
-    """A session with options that are settings by these names, and with all others as hyperparameters."""
-    own = _session(given, {names[key]: value for key, value in options.items() if key in names})
-    others = {key: value for key, value in options.items() if key not in names}
-    return _session(own, {"hyperparameters": {**own.project.hyperparameters, **others}}) if others else own
-
-
-def _place(place: Place) -> str:
-    return place if isinstance(place, str) and is_uri(place) else str(Path(place).expanduser())
+def _name_of(what: Job | TuningJob | Place) -> str:
+    return what.name if isinstance(what, Job | TuningJob) else place(what)
 
 
 __all__ = [
-    "Answer", "DriverError", "Endpoint", "Job", "Scaling", "TuningJob", "clean", "deploy", "jobs", "session", "train",
-    "transform", "tune",
+    "Answer", "DriverError", "Endpoint", "Job", "KennelError", "Scaling", "TuningJob", "clean", "deploy", "endpoint",
+    "job", "jobs", "session", "train", "transform", "tune",
 ]  # fmt: skip

@@ -8,17 +8,48 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kennel.driver.clients import Clients
-from kennel.driver.findings import FAIL, OK, WARN, Finding
+from kennel.driver.findings import FAIL, OK, WARN, Finding, require
+from kennel.driver.project import Kms, Project, Vpc
 from kennel.driver.refusals import botocore_errors, code_of, explain, is_missing
 
 _ROLE = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}):role/(?P<path>.+)")
 _SERVICE = "sagemaker.amazonaws.com"
 _LOG_ACTIONS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "cloudwatch:PutMetricData")
+_NO_KEYS, _NO_VPC = Kms(), Vpc()
+_KEY_ACTIONS = ("kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey")
+_VPC_ACTIONS = (
+    "ec2:CreateNetworkInterface", "ec2:CreateNetworkInterfacePermission", "ec2:DeleteNetworkInterface",
+    "ec2:DeleteNetworkInterfacePermission", "ec2:DescribeNetworkInterfaces", "ec2:DescribeVpcs",
+    "ec2:DescribeDhcpOptions", "ec2:DescribeSubnets", "ec2:DescribeSecurityGroups",
+)  # fmt: skip
 _ECR_ACTIONS = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability")
+
+
+def require_account(clients: Clients, project: Project, role: str, image: str, say: Callable[[str], None]) -> None:
+    """Look at all of it, and tell what was found.
+
+    Args:
+        clients: for AWS.
+        project: whose bucket and keys are meant.
+        role: its ARN; empty: somebody else's matter.
+        image: what the role must be able to fetch.
+        say: told each finding.
+
+    Raises:
+        DriverError: something is missing.
+    """
+    found = [check_identity(clients)]
+    require(found)  # without credentials nothing else can be asked
+    found.append(check_bucket(clients, project.bucket))
+    if role:
+        found += check_role(clients, role, project.bucket, images=[image], kms=project.kms, vpc=project.vpc)
+    for finding in found:
+        say(f"{finding.subject}: {finding.text}")
+    require(found)
 
 
 def check_identity(clients: Clients) -> Finding:
@@ -67,7 +98,7 @@ def _elsewhere(subject: str, own: str, region: str) -> Finding:
 
 
 def check_role(
-    clients: Clients, role: str, bucket: str, *, images: Sequence[str] = (), kms_keys: Sequence[str] = ()
+    clients: Clients, role: str, bucket: str, *, images: Sequence[str] = (), kms: Kms = _NO_KEYS, vpc: Vpc = _NO_VPC
 ) -> list[Finding]:
     """Whether SageMaker may take the role, and the role may do what a job needs: every missing permission by name."""
     match = _ROLE.fullmatch(role)
@@ -81,14 +112,15 @@ def check_role(
         if code_of(error) == "NoSuchEntity":
             return [Finding(FAIL, subject, "does not exist.", "aws iam list-roles shows those that do.")]
         return [Finding(WARN, subject, f"not checked: {explain(error)}")]
-    needs = needed(match["partition"], bucket, images, kms_keys)
+    needs = needed(match["partition"], bucket, images, kms, vpc)
     return [_trust(subject, found["AssumeRolePolicyDocument"]), *_simulate(clients, role, subject, needs)]
 
 
-def needed(
-    partition: str, bucket: str, images: Sequence[str], kms_keys: Sequence[str]
-) -> list[tuple[tuple[str, ...], str]]:
-    """The actions that a job's role needs, each group with the resource it needs them on."""
+def needed(partition: str, bucket: str, images: Sequence[str], kms: Kms, vpc: Vpc) -> list[tuple[tuple[str, ...], str]]:
+    """The actions that a job's role needs, each group with the resource it needs them on.
+
+    Of keys, those given by their ARN: permissions are on keys, not on aliases.
+    """
     arn = f"arn:{partition}:s3:::{bucket}"
     needs: list[tuple[tuple[str, ...], str]] = [
         (("s3:ListBucket",), arn),
@@ -99,7 +131,11 @@ def needed(
     if repositories:
         needs.append((("ecr:GetAuthorizationToken",), "*"))
     needs += [(_ECR_ACTIONS, repository) for repository in sorted(repositories)]
-    needs += [(("kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"), key) for key in kms_keys if ":key/" in key]
+    needs += [(_KEY_ACTIONS, key) for key in sorted({kms.volume, kms.output}) if ":key/" in key]
+    if ":key/" in kms.volume:
+        needs.append((("kms:CreateGrant",), kms.volume))
+    if vpc.subnets:
+        needs.append((_VPC_ACTIONS, "*"))
     return needs
 
 
@@ -129,12 +165,8 @@ def _simulate(clients: Clients, role: str, subject: str, needs: list[tuple[tuple
             )
         ]
     except botocore_errors() as error:
-        return [
-            Finding(
-                WARN, subject, f"its permissions were not checked: {explain(error)}",
-                "Allow iam:SimulatePrincipalPolicy for your identity to have them checked.",
-            )
-        ]  # fmt: skip
+        refused = explain(error)
+        return [Finding(WARN, subject, f"its permissions were not checked: {refused}", refused.hint)]
     if not missing:
         return [Finding(OK, subject, "has the permissions that a job needs")]
     return [

@@ -83,16 +83,19 @@ def clean(session: Session, *, data: bool = False) -> Cleaned:
 def delete_endpoint(session: Session, name: str) -> Cleaned:
     """Delete one endpoint, its configuration, and the models that it names, with their scaling.
 
+    Of one that is gone already, the record forgets it and its scaling; what it named is left to `clean`.
+
     Raises:
         DriverError: the endpoint may not be described.
     """
     done = Cleaned()
     wanted = {("endpoint", name), ("scaling-target", name)}
-    answer = session.send("DescribeEndpoint", requests.by_name("endpoint", name))
-    config = answer["EndpointConfigName"]
-    wanted.add(("endpoint-config", config))
-    described = session.send("DescribeEndpointConfig", requests.by_name("endpoint-config", config))
-    wanted |= {("model", variant["ModelName"]) for variant in described["ProductionVariants"]}
+    answer = session.find("DescribeEndpoint", requests.by_name("endpoint", name))
+    if answer is not None:
+        config = answer["EndpointConfigName"]
+        wanted.add(("endpoint-config", config))
+        described = session.send("DescribeEndpointConfig", requests.by_name("endpoint-config", config))
+        wanted |= {("model", variant["ModelName"]) for variant in described["ProductionVariants"]}
     for entry in due(session):
         if (entry.kind, entry.name) in wanted:
             _try(session, entry, done)

@@ -35,7 +35,9 @@ class Clients:
         if service == "s3":
             options["max_pool_connections"] = 32
         if self.emulator is None or service not in LOCAL_SERVICES:
-            return _session().client(service, region_name=self.region or None, config=Config(**options))
+            client = _session().client(service, region_name=self.region or None, config=Config(**options))
+            client.meta.events.register("after-call", _refuse_pages)
+            return client
         return _session(profile=False).client(
             service,
             region_name=self.emulator.region,
@@ -54,6 +56,19 @@ def _session(*, profile: bool = True) -> Any:
     made = botocore.session.Session(session_vars={} if profile else {"profile": (None, None, None, None)})
     made.register_component("data_loader", loader())
     return boto3.Session(botocore_session=made)
+
+
+def _refuse_pages(http_response: Any, model: Any, **_: Any) -> None:
+    """A proxy's page with status 200 is no answer; botocore would take it for one that lacks all members.
+
+    Raises:
+        ResponseParserError: as botocore does for services that answer in XML.
+    """
+    from botocore.parsers import ResponseParserError
+
+    speaks_xml = model.service_model.resolved_protocol in ("query", "ec2", "rest-xml")
+    if not speaks_xml and not model.has_streaming_output and http_response.content.lstrip().startswith(b"<"):
+        raise ResponseParserError(http_response.text)
 
 
 def aws(region: str, emulator: Emulator | None) -> Clients:

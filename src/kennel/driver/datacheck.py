@@ -235,32 +235,47 @@ def _meaning(mode: str) -> str:
 def _twins(roots: dict[str, Path], seen: dict[str, list[Photo]]) -> Iterator[Finding]:
     names = list(seen)
     for place, first in enumerate(names):
-        own = Counter(photo.digest for photo in seen[first] if photo.reason is None)
-        copies = sum(count - 1 for count in own.values())
+        copies = list(_copies(roots[first], seen[first]))
         if copies:
-            yield Finding(WARN, first, f"{_files(copies)} with the same bytes as another in {first}")
+            yield Finding(WARN, first, f"{_files(len(copies))} with the same bytes as another: {_some(copies)}")
         for second in names[place + 1 :]:
             yield from _across(roots, first, seen[first], second, seen[second])
+
+
+def _copies(root: Path, photos: Sequence[Photo]) -> Iterator[str]:
+    """Each file whose bytes an earlier one has; in two classes, one of them is labelled wrong."""
+    first: dict[str, Path] = {}
+    for photo in photos:
+        twin = first.setdefault(photo.digest, photo.path)
+        if photo.reason is None and twin != photo.path:
+            yield f"{photo.path.relative_to(root).as_posix()} = {twin.relative_to(root).as_posix()}"
 
 
 def _across(
     roots: dict[str, Path], first: str, left: Sequence[Photo], second: str, right: Sequence[Photo]
 ) -> Iterator[Finding]:
-    ones = [photo for photo in left if photo.hash is not None]
-    others = [photo for photo in right if photo.hash is not None]
     pairs = [
-        (ones[a].path.relative_to(roots[first]).as_posix(), others[b].path.relative_to(roots[second]).as_posix())
-        for a, b, _ in near_pairs(
-            [p.hash for p in ones if p.hash is not None], [p.hash for p in others if p.hash is not None]
-        )
+        (a.path.relative_to(roots[first]).as_posix(), b.path.relative_to(roots[second]).as_posix())
+        for a, b in _alike(left, right)
     ]
     if pairs:
         shown = [f"{first}/{a} = {second}/{b}" for a, b in pairs]
         count = len({b for _, b in pairs})
+        looks = "1 file that looks like one" if count == 1 else f"{count} files that look like ones"
         yield Finding(
-            WARN, second, f"{_files(count)} that look like ones in {first}: {_some(shown)}",
+            WARN, second, f"{looks} in {first}: {_some(shown)}",
             f"A score on {second} would flatter: remove one of each pair.",
         )  # fmt: skip
+
+
+def _alike(left: Sequence[Photo], right: Sequence[Photo]) -> Iterator[tuple[Photo, Photo]]:
+    """Pairs that look the same; photos without a look of their own, such as an even grey, by their bytes."""
+    ones, others = ([photo for photo in photos if photo.hash is not None] for photos in (left, right))
+    hashes = [[photo.hash for photo in photos if photo.hash is not None] for photos in (ones, others)]
+    for a, b, _ in near_pairs(*hashes):
+        yield ones[a], others[b]
+    plain = {photo.digest: photo for photo in left if photo.hash is None and photo.reason is None}
+    yield from ((plain[photo.digest], photo) for photo in right if photo.digest in plain)
 
 
 def _balance(name: str, folder: ImageFolder) -> Iterator[Finding]:

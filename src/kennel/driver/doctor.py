@@ -159,5 +159,6 @@ def _aws(session: Session) -> Iterator[Finding]:
             project.role,
             project.bucket,
             images=[project.images.train, project.images.serve],
-            kms_keys=[project.kms.volume, project.kms.output],
+            kms=project.kms,
+            vpc=project.vpc,
         )

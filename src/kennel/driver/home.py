@@ -59,3 +59,7 @@ class Home:
     def uploads_dir(self) -> Path:
         """Archives that were packed on this machine for an endpoint on it."""
         return self.path / "uploads"
+
+    def job_dir(self, name: str) -> Path:
+        """The folder of a training job that the local SageMaker knows; it is there whether or not one runs."""
+        return self.path / "jobs" / name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kennel.driver import artifacts, requests
+from kennel.driver import artifacts, aws, requests
 from kennel.driver.artifacts import Artifact
 from kennel.driver.errors import DriverError, WaitTimeoutError
 from kennel.driver.logs import ENDPOINT_GROUP, LogReader
@@ -153,6 +153,10 @@ def start(session: Session, made: Plan) -> str:
     Raises:
         DriverError: a refusal. What was created until then is recorded; `kennel clean` deletes it.
     """
+    if not session.is_local:
+        aws.require_account(
+            session.clients, session.project, made.model.role, made.model.image, session.reporter.say
+        )  # fmt: skip
     artifacts.provide(session, made.artifact)
     (_, model), (_, config), (operation, endpoint) = made.steps[:_OWN_STEPS]
     session.create("CreateModel", "model", made.model.name, model, artifact=made.artifact.uri)

@@ -216,6 +216,7 @@ def _jobs(commands: Commands) -> None:
     report.add_argument("--run", type=int, metavar="N", help="which run of a folder that holds several")
     stop = commands.add("stop", "stop training jobs; each saves what it has within 120 seconds", "kennel stop JOB")
     stop.add_argument("names", nargs="+", metavar="JOB", help="training jobs")
+    stop.add_argument("--transform", action="store_true", help="they are transform jobs")
 
 
 def _tuning(commands: Commands) -> None:

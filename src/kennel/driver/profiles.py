@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kennel.driver import prices, requests, uris
+from kennel.driver import connection, prices, requests, uris
 from kennel.driver.errors import DriverError
 from kennel.driver.refusals import explained
 from kennel.driver.session import Session
@@ -47,8 +47,26 @@ def resolve(session: Session, what: str, scratch: Path) -> Left:
     return _of_job(session, what, scratch)
 
 
+def describe_job(session: Session, name: str) -> Any:
+    """DescribeTrainingJob's answer about a word that is no path.
+
+    The local SageMaker is started only when it has a job of this name; one that runs is asked.
+
+    Raises:
+        DriverError: no such job, or it was refused.
+    """
+    is_known = not session.is_local or connection.find(session.home) or session.home.job_dir(name).is_dir()
+    answer = session.find("DescribeTrainingJob", requests.by_name(KIND, name)) if is_known else None
+    if answer is None:
+        raise DriverError(
+            f"There is no file or folder '{name}' here, and no training job of this name on {session.project.on}.",
+            "Give a job's name (kennel jobs lists them), its folder, output.tar.gz, or an s3:// URI.",
+        )
+    return answer
+
+
 def _of_job(session: Session, name: str, scratch: Path) -> Left:
-    answer = session.send("DescribeTrainingJob", requests.by_name(KIND, name))
+    answer = describe_job(session, name)
     places = _places(answer)
     local = [uris.path_of(place) for place in places if place.startswith("file://")]
     remote = [place for place in places if place.startswith("s3://")]

@@ -121,13 +121,13 @@ class Project:
         """The same with other values, by dotted name (`train.spot`); flags that are None change nothing.
 
         Raises:
-            ConfigError: values of the wrong type or out of range.
+            ConfigError: unknown names (with a guess), values of the wrong type or out of range.
         """
         problems: list[str] = []
         project = self
         for dotted, value in flags.items():
             if value is not None:
-                project = _set(project, dotted.split("."), value)
+                project = _with(project, dotted, value, problems)
         problems += _judge(project)
         if problems:
             raise ConfigError(problems)
@@ -211,6 +211,20 @@ def _mapping(value: Any, dotted: str, *, only_text: bool) -> dict[str, Any]:
     if wrong:
         raise TypeError(f"'{dotted}.{wrong[0]}' is {value[wrong[0]]!r}; write {'text' if only_text else 'one value'}.")
     return dict(value)
+
+
+def _with(project: Project, dotted: str, value: Any, problems: list[str]) -> Project:
+    if dotted not in setting_names():
+        problems.append(_unknown(dotted, dotted, setting_names()))
+        return project
+    *tables, name = dotted.split(".")
+    owner = _get(project, ".".join(tables)) if tables else project
+    given = list(value) if isinstance(value, tuple) else value
+    try:
+        return _set(project, [*tables, name], _value(get_type_hints(type(owner))[name], given, dotted, problems))  # type: ignore[no-any-return]
+    except TypeError as error:
+        problems.append(str(error))
+        return project
 
 
 def _set(owner: Any, path: list[str], value: Any) -> Any:

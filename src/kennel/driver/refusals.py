@@ -13,6 +13,8 @@ _DENIED = ("AccessDenied", "AccessDeniedException", "AccessDeniedError", "Unauth
 _STALE = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException",
           "SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidSignatureException")  # fmt: skip
 _MESSAGE_CHARS = 1500  # a failure reason has 1024
+_WEB_PAGE = re.compile(r"(?i)<!doctype html|<html\b")
+_TITLE = re.compile(r"(?is)<title>(.*?)</title>")
 _NOT_AUTHORIZED = re.compile(
     r"(?:User|principal)?:?\s*(?P<who>arn:\S+)? ?is not authorized to perform: (?P<action>[\w:-]+)"
     r"(?: on resource: (?P<resource>\S+))?"
@@ -26,10 +28,16 @@ def code_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """The message of an error in one line; a proxy's web page is cut."""
+    """The message of an error in one line; of an answer in no form of AWS only what it is."""
     response: Any = getattr(error, "response", None)
     message = str(response.get("Error", {}).get("Message", "")) if isinstance(response, dict) else ""
-    return " ".join((message or str(error)).split())[:_MESSAGE_CHARS]
+    text = " ".join((message or str(error)).split())
+    if _WEB_PAGE.search(text):
+        title = _TITLE.search(text)
+        return f"the answer is a web page{f', {title[1].strip()!r}' if title else ''}, not AWS's"
+    if type(error).__name__ == "ResponseParserError":
+        return "the answer is in no form of AWS"
+    return text[:_MESSAGE_CHARS]
 
 
 def is_missing(error: BaseException) -> bool:
@@ -106,6 +114,11 @@ def _explain_local(error: BaseException, doing: str) -> DriverError:
         return DriverError(f"{before}{error}.", "Set AWS_PROFILE to one of: aws configure list-profiles.")
     if name in ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"):
         return DriverError(f"{before}{error}", "Check the network; for the local SageMaker, kennel status.")
+    if name == "ResponseParserError":
+        return DriverError(
+            f"{before}{message_of(error)}.",
+            "Something between this machine and AWS answers: see HTTPS_PROXY and AWS_ENDPOINT_URL.",
+        )
     if name == "NoRegionError":
         return DriverError(f"{before}no region.", "Give --region, set region in kennel.toml, or AWS_REGION.")
     return DriverError(f"{before}{message_of(error)}")

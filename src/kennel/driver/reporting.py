@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 _EVERY_S = 10.0  # how often a plain log repeats how far an upload is
+_WIDE = 100  # columns of a terminal that has room for a long bar
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,17 @@ class Live:
 
     def _start(self) -> None:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
-        columns = (SpinnerColumn(), BarColumn(24), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
-        self._bar = Progress(*columns, console=self._console, transient=True)
+        bar = 24 if self._console.width >= _WIDE else 10
+        fixed, rest = Column(no_wrap=True, min_width=7), Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        columns = (
+            SpinnerColumn(),
+            BarColumn(bar, table_column=Column(min_width=bar)),
+            TimeElapsedColumn(table_column=fixed),
+            TextColumn("{task.description}", markup=False, table_column=rest),  # its end gives way to an ellipsis
+        )
+        self._bar = Progress(*columns, console=self._console, transient=True, expand=True)
         self._task = self._bar.add_task("", total=None)
         self._bar.start()
 

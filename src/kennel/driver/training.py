@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from kennel.driver import aws, findings, requests
+from kennel.driver import aws, requests
 from kennel.driver.datasets import Source, sources
 from kennel.driver.errors import DriverError, WaitTimeoutError
 from kennel.driver.logs import TRAINING_GROUP, Epoch, LogLine, LogReader, describe_metrics, read_epoch
@@ -142,22 +142,9 @@ def provide(session: Session, made: Plan) -> None:
         DriverError: a check failed, or the upload did.
     """
     if not session.is_local:
-        _check_aws(session, made.training)
+        training = made.training
+        aws.require_account(session.clients, session.project, training.role, training.image, session.reporter.say)
     _upload(session, made)
-
-
-def _check_aws(session: Session, training: Training) -> None:
-    project = session.project
-    found = [aws.check_identity(session.clients)]
-    findings.require(found)  # without credentials nothing else can be asked
-    found.append(aws.check_bucket(session.clients, project.bucket))
-    found += aws.check_role(
-        session.clients, training.role, project.bucket,
-        images=[training.image], kms_keys=[project.kms.volume, project.kms.output],
-    )  # fmt: skip
-    for finding in found:
-        session.reporter.say(f"{finding.subject}: {finding.text}")
-    findings.require(found)
 
 
 def _upload(session: Session, made: Plan) -> None:

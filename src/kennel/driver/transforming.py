@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kennel.driver import artifacts, requests
+from kennel.driver import artifacts, aws, requests
 from kennel.driver.artifacts import Artifact
 from kennel.driver.errors import DriverError, WaitTimeoutError
 from kennel.driver.logs import TRANSFORM_GROUP, LogReader
@@ -120,7 +120,11 @@ def start(session: Session, made: Plan) -> str:
         DriverError: a refusal.
     """
     job = made.job
+    if not session.is_local:
+        role, image = (made.model.role, made.model.image) if made.model else ("", "")
+        aws.require_account(session.clients, session.project, role, image, session.reporter.say)
     if made.upload_from:
+        session.reporter.say(f"Uploading {made.upload_from} to {job.input_uri}")
         entry = session.begin("data", job.input_uri)
         done = upload(
             made.upload_from, job.input_uri, session.clients("s3"), session.reporter,
@@ -175,6 +179,20 @@ def describe(session: Session, name: str) -> Any:
     return session.known(
         "DescribeTransformJob", requests.by_name(KIND, name), "transform job", "kennel status tells what runs."
     )
+
+
+def stop(session: Session, name: str) -> None:
+    """Ask a transform job to stop; what it has written stays.
+
+    Raises:
+        DriverError: there is none, or it is over.
+    """
+    status = describe(session, name)["TransformJobStatus"]
+    if status in TERMINAL:
+        raise DriverError(
+            f"Transform job {name} is {status} already.", f"kennel logs {name} --transform shows its log."
+        )
+    session.send("StopTransformJob", requests.by_name(KIND, name))
 
 
 def listing(session: Session, *, limit: int = 20, contains: str = "", status: str = "") -> list[dict[str, Any]]:

@@ -20,7 +20,8 @@ def is_uri(text: str) -> bool:
 
 def file_uri(path: Path, *, folder: bool = False) -> str:
     """The file:// URI of a path; with a slash at its end for a folder."""
-    return path.absolute().as_uri() + ("/" if folder else "")
+    whole = path.resolve() if ".." in path.parts else path.absolute()  # links stay where nothing goes back
+    return whole.as_uri() + ("/" if folder else "")
 
 
 def path_of(uri: str) -> Path:

@@ -56,13 +56,27 @@ def _home(options: argparse.Namespace) -> Home:
 
 def _interrupt(options: argparse.Namespace) -> None:
     """Leave the sign that who runs the job looks for; it starts again from its checkpoints."""
+    from kennel.emulator.job_status import ENDED, KIND
+    from kennel.emulator.store import MissingError, Store
+
+    name, home = options.name, _home(options)
     try:
-        folder = _home(options).job_dir(options.name)
+        folder = home.job_dir(name)
+        if not home.state_file.is_file():  # opening it would make it
+            raise MissingError
+        job = Store(home.state_file).get(KIND, name)
     except ValueError as error:
         raise EmulatorError(str(error)) from error
-    if not folder.is_dir():
-        raise EmulatorError(f"There is no training job '{options.name}' in {_home(options).path}. Check --home.")
+    except MissingError as error:
+        raise EmulatorError(f"There is no training job '{name}' in {home.path}. Check --home.") from error
+    if job["TrainingJobStatus"] in ENDED:
+        raise EmulatorError(f"The training job '{name}' has ended ({job['TrainingJobStatus']}); nothing of it runs.")
+    if not job.get("EnableManagedSpotTraining"):
+        raise EmulatorError(
+            f"The training job '{name}' has no spot instances. Only a job with EnableManagedSpotTraining can lose them."
+        )
     (folder / "interrupt").touch()
+    print(f"The instances of '{name}' are taken away; it starts again from its checkpoints.", file=sys.stderr)
 
 
 def _coverage(options: argparse.Namespace) -> None:  # noqa: ARG001 - the shape of a command

@@ -137,11 +137,16 @@ async def _read_body(request: Request, limit_bytes: int) -> bytes:
     Raises:
         AwsError: it is larger than it may be; HTTP 413.
     """
-    chunks, size = [], 0
-    async for chunk in request.stream():
+    chunks, size, more = [], 0, True
+    while more:
+        part = await request.receive()
+        if part["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = part.get("body", b""), part.get("more_body", False)
         size += len(chunk)
         if size > limit_bytes:
-            await _drop_rest(request)
+            if more:  # after the last part nothing comes but the client's leave
+                await _drop_rest(request)
             message = f"The body is larger than {limit_bytes} bytes, which is the limit. Send less at once."
             raise AwsError("RequestEntityTooLargeException", message, 413)
         chunks.append(chunk)

@@ -71,7 +71,10 @@ class _Connection:
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
-                self._http.receive_data(await self._reader.read(_READ_BYTES))
+                received = await self._reader.read(_READ_BYTES)
+                if not received and not status:
+                    raise BrokenError("it closed the connection before it had answered") from cause
+                self._http.receive_data(received)
             elif isinstance(event, h11.Response):
                 status = event.status_code
                 headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}

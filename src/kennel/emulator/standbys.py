@@ -74,8 +74,11 @@ class Standbys:
         self._runner = runner
         self._lock = threading.Lock()
 
-    def keep(self, pool: str, host: JobHost, seconds: float) -> str:
-        """Start one for jobs like this host's, for so long; empty, or a sentence that says why none waits."""
+    def keep(self, pool: str, host: JobHost, seconds: float, *, many: bool = False) -> str:
+        """Start one for jobs like this host's, for so long; empty, or a sentence that says why none waits.
+
+        Many follow one another where each keeps one: their imports are then done once for all.
+        """
         try:
             waiting = self._runner.waiting(host.document["AlgorithmSpecification"]["TrainingImage"])
             problem = _problem(host, waiting)
@@ -84,7 +87,7 @@ class Standbys:
             with self._lock:
                 for extra in self._all()[: -(MOST - 1)]:
                     self._remove(extra)
-                self._start(pool, host, waiting, seconds)
+                self._start(pool, host, waiting, seconds, many=many)
         except (RunnerError, StorageError, OSError, ValueError) as error:
             return f"Nothing waits for the next job: {error}"
         timer = threading.Timer(seconds, self.expire)
@@ -92,7 +95,7 @@ class Standbys:
         timer.start()
         return ""
 
-    def _start(self, pool: str, host: JobHost, waiting: Waiting, seconds: float) -> None:
+    def _start(self, pool: str, host: JobHost, waiting: Waiting, seconds: float, *, many: bool) -> None:
         name = uuid.uuid4().hex[:12]
         folder = self._folder / name
         own = replace(host, folder=folder / "host")
@@ -106,6 +109,7 @@ class Standbys:
             environ={key: value for key, value in launch.environ.items() if key not in _JOB_VARIABLES},
             mounts=tuple(filter(waiting.early, launch.mounts)),
             labels={STANDBY_LABEL: name},
+            many=many,
         )
         try:
             handle = self._runner.start(launch)

@@ -327,7 +327,7 @@ class TrainingJob:
         if not seconds or not known.get("handles") or known.get("kept"):
             return
         [first, *_] = job_hosts(document, self._folder, self._tools.region)
-        problem = self._tools.standbys.keep(pool, first, seconds)
+        problem = self._tools.standbys.keep(pool, first, seconds, many=warm_pool.SHARED in document)
         self._change(lambda d: life(d).update(kept=True))
         if problem:
             self._warn(problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,8 +43,12 @@ class TransformJobs:
             for handle, name in self._tools.runner.find(TRANSFORM_LABEL).items():
                 if name not in unfinished:
                     self._tools.runner.remove(handle)
-        for name in sorted(unfinished):
-            self.start(name)
+        for one in found:
+            name = one["TransformJobName"]
+            if name in unfinished:
+                self.start(name)
+            else:
+                shutil.rmtree(self._tools.home.transform_dir(name), ignore_errors=True)  # the end was cut short
 
     def close(self, timeout_s: float = 10) -> None:
         """End the containers; the next server goes on with the objects that are not done."""

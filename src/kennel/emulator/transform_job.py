@@ -284,5 +284,5 @@ def _failure(ledger: Ledger, count: int) -> str | None:
     name, reason = next(iter(failures.items()))
     kind, _, detail = reason.partition(": ")
     wrote = f"{len(failures)} of {count} objects failed; the outputs of the others are written."
-    text = f"{kind}: '{name}': {detail}"
+    text = f"{kind}: '{name}': {detail.removesuffix('.')}"
     return f"{text[: _REASON_CHARS - len(wrote) - 2]}. {wrote}"

@@ -296,3 +296,38 @@ def test_the_trainer_itself_waits_with_everything_imported(platform: Platform, t
     assert "epoch=1/1 " not in platform.log("second")
     with tarfile.open(platform.output_dir("second") / "model.tar.gz") as tar:
         assert {"meta.json", "model.safetensors"} <= set(tar.getnames())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="programs are forked on Linux only")
+def test_trainings_that_follow_one_another_are_forked_from_one_that_has_everything_imported(
+    platform: Platform, tmp_path: Path
+) -> None:
+    channels = [
+        channel(name, make_photos(tmp_path / name, images=6, seed=seed).as_uri())
+        for seed, name in enumerate(("train", "validation"))
+    ]
+
+    def train(name: str) -> None:
+        platform.insert(
+            "", name, AlgorithmSpecification={"TrainingImage": "kennel-train:1"}, InputDataConfig=channels,
+            HyperParameters=SMALL | {"epochs": "1"}, _warm_pool={"name": "tuning.t", "seconds": 600},
+        )  # fmt: skip
+        platform.store.update("training-job", name, lambda d: d["HyperParameters"].pop("program"))
+        platform.jobs.start(name)
+        platform.jobs.wait(name, 120)
+        assert platform.describe(name)["TrainingJobStatus"] == "Completed", platform.log(name)
+
+    def is_forked() -> bool:
+        [handle] = waiting(platform)
+        return b"fork_server" in Path(f"/proc/{platform.runner.program(handle)}/cmdline").read_bytes()
+
+    train("first")
+    assert not is_forked()  # nobody waits for the first imports
+    names = iter([f"trial-{number}" for number in range(10)])
+    while not is_forked():
+        train(next(names))
+    train("last")
+    assert "epoch=1/1 " in platform.log("last")
+    with tarfile.open(platform.output_dir("last") / "model.tar.gz") as tar:
+        assert {"meta.json", "model.safetensors"} <= set(tar.getnames())

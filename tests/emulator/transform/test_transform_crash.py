@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from kennel.emulator.home import Home
 from tests.emulator.emulator_harness import running, wait_for
 from tests.emulator.transform.transform_harness import (
     job_request,
@@ -58,6 +59,11 @@ def test_a_failure_before_the_kill_is_still_the_reason_after_it(tmp_path: Path):
         assert found["FailureReason"].startswith("AlgorithmError: 'a.txt': the container answered 400")
         assert "1 of 4 objects failed" in found["FailureReason"]
         assert outputs(tmp_path).keys() == {"b.txt.out", "c.txt.out", "d.txt.out"}
+        second.stop(signal.SIGKILL)
+    left = Home(home).transform_dir("failing")
+    left.mkdir(parents=True, exist_ok=True)  # as a kill leaves it between the last status and the end
+    with running(home):
+        wait_for(lambda: not left.exists())
 
 
 def test_a_job_that_was_stopping_is_stopped_and_a_clean_end_of_the_server_keeps_a_job(tmp_path: Path):

@@ -139,6 +139,12 @@ def test_an_object_that_fails_costs_no_other_and_the_reason_names_it(emulator: E
     assert "I do not like line fail 2" in reason
     assert reason.endswith("2 of 3 objects failed; the outputs of the others are written.")
     assert outputs(tmp_path) == {"b.jsonl.out": ["busy", "fine"]}  # after a retry
+
+
+def test_a_line_that_is_too_long_is_said_in_whole_sentences(emulator: Emulator, tmp_path: Path) -> None:
+    write(tmp_path, a_jsonl="x" * (1 << 20) + "yy")
+    found = run(emulator, job_request("long", tmp_path, **LINES, MaxPayloadInMB=1))
+    assert "or shorten the line. 1 of 1 objects failed" in found["FailureReason"]
     told = "\n".join(log(emulator, "partly"))
     assert "An invocation failed: the container answered 503: busy" in told
     assert "'c.jsonl': ClientError: line 1 has more than 1048576 bytes" in told

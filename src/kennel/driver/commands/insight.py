@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kennel.driver.commands.context import Context, Result
 from kennel.driver.errors import DriverError
-from kennel.driver.profiles import run_insight
+from kennel.driver.profiles import describe_job, run_insight
 from kennel.driver.session import Session
 from kennel.driver.uris import is_uri
 
@@ -35,7 +35,7 @@ def places(session: Session, what: str) -> str:
         return what if is_uri(what) else str(path.absolute())
     if "/" in what:
         raise DriverError(f"{what} is not there.", "Give a job's name, a folder, an output.tar.gz, or an s3:// URI.")
-    job = session.send("DescribeTrainingJob", {"TrainingJobName": what})
+    job = describe_job(session, what)
     hook = job.get("DebugHookConfig") or {}
     if hook.get("S3OutputPath"):
         return f"{hook['S3OutputPath'].rstrip('/')}/{what}/debug-output"

@@ -124,8 +124,9 @@ def _print_log(reader: LogReader, show: Callable[[LogLine], None], *, follow: bo
 
 
 def stop(context: Context) -> Result:
-    """Stop training jobs."""
+    """Stop training jobs, or transform jobs."""
+    place = transforming if context.arguments.transform else training
     for name in context.arguments.names:
-        training.stop(context.session, name)
+        place.stop(context.session, name)
     lines = [f"{name} is asked to stop" for name in context.arguments.names]
     return Result("\n".join(lines), {"stopping": context.arguments.names})

@@ -95,7 +95,10 @@ def transform(context: Context) -> Result:
         try:
             transforming.wait(session, name)
         except KeyboardInterrupt:
-            session.reporter.say(f"Transform job {name} goes on. kennel logs {name} --transform shows its log.")
+            session.reporter.say(
+                f"Transform job {name} goes on. kennel logs {name} --transform shows its log, "
+                f"kennel stop {name} --transform ends it."
+            )
             raise
     text = tables.pairs([("transform job", name), ("model", made.job.model), ("output", made.job.output_uri)])
     return Result(text, {"transform_job": name, "model": made.job.model, "output": made.job.output_uri})

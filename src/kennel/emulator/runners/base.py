@@ -55,6 +55,7 @@ class Launch:
     gpus: bool = True  # all that there are
     labels: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None  # None: the image's own
+    many: bool = False  # others like it will follow soon
 
 
 @dataclass(frozen=True)

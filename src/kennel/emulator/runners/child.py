@@ -17,8 +17,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from kennel.classifier.contract import write_private
 from kennel.emulator.runners import namespaces
@@ -55,11 +56,29 @@ def _pump(pipe: IO[bytes], folder: Path) -> None:
             line = pipe.readline(_LINE_BYTES)
 
 
-def _begin(launch: dict[str, Any]) -> subprocess.Popen[bytes]:
-    def enter() -> None:
-        _prctl(_SET_PDEATHSIG, signal.SIGKILL)  # nothing runs on without somebody who notes its end
-        namespaces.enter(launch["hosts_file"], isolated=launch["isolated"], read_only=launch["read_only"])
+class Program(Protocol):
+    """A program that was started; its standard output and error come together."""
 
+    @property
+    def pid(self) -> int:
+        """The leader of its process group."""
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """Both streams."""
+
+
+def enter(launch: dict[str, Any]) -> None:
+    """What a process does before it becomes the program.
+
+    Raises:
+        OSError: the machine does not allow it.
+    """
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)  # nothing runs on without somebody who notes its end
+    namespaces.enter(launch["hosts_file"], isolated=launch["isolated"], read_only=launch["read_only"])
+
+
+def _begin(launch: dict[str, Any]) -> Program:
     return subprocess.Popen(
         launch["command"],
         cwd=launch["folder"],
@@ -68,7 +87,7 @@ def _begin(launch: dict[str, Any]) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         process_group=0,
-        preexec_fn=enter,  # noqa: PLW1509 - there is one thread
+        preexec_fn=lambda: enter(launch),  # noqa: PLW1509 - there is one thread
     )
 
 
@@ -96,12 +115,12 @@ def _wait(program: int) -> int:
             time.sleep(0.02)
 
 
-def supervise(folder: Path, ready: int) -> None:
+def supervise(folder: Path, ready: int, begin: Callable[[dict[str, Any]], Program] = _begin) -> None:
     """Run the program to its end. What is written to `ready` is why it could not start, or nothing."""
     launch = read_launch(folder)
     _prctl(_SET_CHILD_SUBREAPER, 1)
     try:
-        process = _begin(launch)
+        process = begin(launch)
     except (OSError, subprocess.SubprocessError) as error:
         os.write(ready, str(error).encode())
         return
@@ -128,9 +147,8 @@ def main(folder: Path) -> int:
     reader, ready = os.pipe()
     if os.fork() == 0:
         os.close(reader)
-        os.setsid()
-        _leave_streams(folder / "supervisor.log")
         try:
+            leave(folder)
             supervise(folder, ready)
         except BaseException as error:  # whatever it is, the caller must not take it for a start
             with contextlib.suppress(OSError):
@@ -145,9 +163,13 @@ def main(folder: Path) -> int:
     return 1 if problem else 0
 
 
-def _leave_streams(file: Path) -> None:
-    """Let go of the caller's pipes, which it reads to their end."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+def leave(folder: Path) -> None:
+    """Leave the caller's session, and let go of its pipes, which it reads to their end."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    descriptor = os.open(folder / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)

@@ -12,9 +12,9 @@ from typing import Any
 
 import kennel
 from kennel.emulator.runners.base import RunnerError
+from kennel.emulator.runners.forking import Preload
 
-_TRAINER = "kennel.classifier"
-_OWN_IMAGES = {"kennel-train": _TRAINER, "kennel-serve": "serving"}  # part of a name: this project's module
+_TRAINER = Preload("kennel.classifier", "kennel.classifier.standby")
 
 
 class UnknownImageError(RunnerError):
@@ -23,10 +23,11 @@ class UnknownImageError(RunnerError):
 
 @dataclass(frozen=True)
 class Command:
-    """A program, and the argument that makes it wait for its job, if there is one."""
+    """A program, the argument that makes it wait for its job, and what can be imported before, where there is such."""
 
     words: list[str]
     standby: str | None = None
+    preload: Preload | None = None
 
     def identity(self) -> str:
         """Changes when somebody edits the program: who waits has read it as it was."""
@@ -35,6 +36,12 @@ class Command:
         for path in [*files, *sorted((Path(kennel.__file__).parent / "classifier").glob("*.py"))]:
             digest.update(f"{path.name} {path.stat().st_mtime_ns}".encode())
         return digest.hexdigest()
+
+
+_OWN_IMAGES = {  # part of a name: this project's command
+    "kennel-train": Command([sys.executable, "-m", _TRAINER.program], "standby", _TRAINER),
+    "kennel-serve": Command([sys.executable, "-m", "serving"]),
+}
 
 
 class Commands:
@@ -57,9 +64,9 @@ class Commands:
         for name in names:
             if name in known:
                 return known[name]
-        for part, module in _OWN_IMAGES.items():
+        for part, command in _OWN_IMAGES.items():
             if part in plain:
-                return Command([sys.executable, "-m", module], "standby" if module == _TRAINER else None)
+                return command
         raise UnknownImageError(
             f"There is no command for the image '{image}', and without docker none can be looked up in it. Name it in "
             f'{self._file}, as {{"{names[2]}": ["python3", "/path/of/program.py"]}}, or use the docker runner.'

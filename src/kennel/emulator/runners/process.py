@@ -29,6 +29,7 @@ from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPat
 from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Usage, Waiting
 from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS
 from kennel.emulator.runners.commands import Commands, UnknownImageError
+from kennel.emulator.runners.forking import ForkServers
 from kennel.emulator.runners.namespaces import possible
 from kennel.emulator.runners.processes import descendants, memory_percent, processor_s, start_time
 
@@ -53,6 +54,7 @@ class ProcessRunner:
         """Keep a folder for each run in `runs_dir`; `images_file` maps images to commands, if it exists."""
         self._runs_dir = runs_dir
         self._commands = Commands(images_file)
+        self._forks = ForkServers(runs_dir / "fork-server.log")
         self._meetings: dict[str, int] = {}  # the port of each network
         self._lock = threading.Lock()
 
@@ -63,12 +65,22 @@ class ProcessRunner:
         folder.mkdir(parents=True)
         port = _free_port() if launch.port else None
         try:
-            write_private(folder / LAUNCH, self._record(launch, folder, port))
-            _run_child(folder, launch.image)
+            record = self._record(launch, folder, port)
+            write_private(folder / LAUNCH, record)
+            if not (launch.many and self._fork(launch, folder, record["environ"])):
+                _run_child(folder, launch.image)
         except (RunnerError, OSError, ValueError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise error if isinstance(error, RunnerError) else RunnerError(str(error)) from error
         return str(folder)
+
+    def _fork(self, launch: Launch, folder: Path, environ: Mapping[str, str]) -> bool:
+        """Start the run without its imports, where that can be."""
+        command = None if launch.entrypoint else self._commands.find(launch.image)
+        if command is None or command.preload is None:
+            return False
+        common = {name: value for name, value in environ.items() if name != BASE_DIR_VARIABLE}
+        return self._forks.start(command.preload, command.identity(), common, folder)
 
     def _record(self, launch: Launch, folder: Path, port: int | None) -> dict[str, Any]:
         own = {BASE_DIR_VARIABLE: str(launch.base_dir)} | {name: str(port) for name in _PORT_VARIABLES if port}
@@ -274,8 +286,8 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _needs_names(launch: Launch) -> bool:
-    """Several hosts and isolated ones cannot do without; root can have names at no price."""
-    return bool(launch.hosts) and (len(launch.hosts) > 1 or launch.isolated or (os.getuid() == 0 and possible()))
+    """Several hosts and isolated ones cannot do without; one by itself has a name where the machine allows it."""
+    return bool(launch.hosts) and (len(launch.hosts) > 1 or launch.isolated or possible())
 
 
 def _hosts_file(folder: Path, launch: Launch) -> str:

@@ -17,6 +17,7 @@ _END_COLOURS = {
     "completed": theme.BLUE, "stopped early": theme.AMBER, "pruned": theme.ROSE, "stopped": theme.VIOLET,
     "running": theme.GREY,
 }  # fmt: skip
+_NARROW_PX = 480  # of a chart: a telephone
 _WORST_TO_BEST = [theme.GREY, theme.SKY, theme.ORANGE]
 _JITTER = 0.28  # of the room of a category
 
@@ -109,10 +110,12 @@ def _axes(axes: list[Parameter]) -> tuple[Any, Any]:
     ]
     base = alt.Chart(_data(rules)).encode(x=_x(axes))
     rule = base.mark_rule(opacity=0.45).encode(y=_y("from"), y2="to:Q")
-    bold: dict[str, Any] = {"baseline": "bottom", "dy": -8, "fontWeight": 600}
-    title = _titles(rules[:-1], axes, align="left", dx=-4, **bold) + _titles(
-        rules[-1:], axes, align="right", dx=60, **bold
-    )
+    bold: dict[str, Any] = {"baseline": "bottom", "fontWeight": 600}
+    low, high = {"dy": -8}, {"dy": alt.expr(f"width < {_NARROW_PX} ? -24 : -8")}  # beside each other, or by turns above
+    (*others, last), is_last_high = rules, len(rules) % 2 == 0
+    title = _titles(others[::2], axes, align="left", dx=-4, **low, **bold)
+    title += _titles(others[1::2], axes, align="left", dx=-4, **high, **bold)
+    title += _titles([last], axes, align="right", dx=60, **(high if is_last_high else low), **bold)
     marks = alt.Chart(_data(ticks)).encode(x=_x(axes), y=_y("place"))
     label = marks.mark_text(align="left", dx=7, opacity=0.85, fontSize=11).encode(text="label:N")
     dash = marks.mark_point(shape="stroke", size=40, opacity=0.5)
