@@ -1,4 +1,4 @@
-"""A job without any Debugger field leaves the profiler's report in its output.tar.gz."""
+"""A job without any Debugger field leaves findings and the profiler's report in its output.tar.gz."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.emulator.jobs.test_training_kennel import SMALL, completed, start
 
 
 @pytest.mark.slow
-def test_a_plain_request_leaves_the_report_in_the_archive(platform: Platform, tmp_path: Path) -> None:
+def test_a_plain_request_leaves_findings_and_report_in_the_archive(platform: Platform, tmp_path: Path) -> None:
     channels = [
         channel(name, make_photos(tmp_path / "photos" / name, images=images, seed=seed).as_uri())
         for seed, (name, images) in enumerate({"train": 8, "validation": 3}.items())
@@ -34,3 +34,7 @@ def test_a_plain_request_leaves_the_report_in_the_archive(platform: Platform, tm
     assert report["summary"]["epochs"] == 5
     assert {row["metric"] for row in report["usage"]} >= {"CPU", "memory"}
     assert "report: " in platform.log()
+    findings = json.loads((tmp_path / "out/findings.json").read_text())
+    assert findings["ended"]
+    assert {row["rule"] for row in findings["rules"]} >= {"VanishingGradient", "DeadRelu", "Overfit"}
+    assert findings["steps"] > 20  # of training and validation
