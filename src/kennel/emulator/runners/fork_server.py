@@ -76,7 +76,7 @@ def _fork_parent(folder: Path, program: str, kept: set[int]) -> str:
             child.supervise(folder, ready, lambda launch: _fork_program(launch, program, kept))
         except Exception as error:
             os.write(ready, repr(error).encode())
-        os._exit(0)  # not for `_Become`: the program ends as an interpreter does
+        os._exit(0)  # `_Become` passes: the program ends in `main`
     os.close(ready)
     with os.fdopen(reader, "rb") as pipe:
         problem = pipe.read().decode()
