@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kennel.classifier.config import HYPERPARAMETERS, markdown_table, parse_hyperparameters
 from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths
-from kennel.classifier.errors import ConfigError, KennelError, OtherProcessError
+from kennel.classifier.errors import ConfigError, ImageError, KennelError, OtherProcessError
 
 _TRAIN_EXAMPLE = """\
 example:
@@ -119,7 +119,11 @@ def _predict(arguments: argparse.Namespace) -> int:
     try:
         predictor = Predictor.load(arguments.model_dir)
         for photo in arguments.photos:
-            row = predictor.probabilities(predictor.tensor(photo).unsqueeze(0))[0]
+            try:
+                image = predictor.tensor(photo)
+            except ImageError as error:
+                raise ImageError(f"{photo}: {error}.") from error
+            row = predictor.probabilities(image.unsqueeze(0))[0]
             best = [{"label": p.label, "probability": p.probability} for p in predictor.top(row, arguments.top)]
             print(json.dumps({"path": str(photo), "predictions": best}, ensure_ascii=False))
     except KennelError as error:
