@@ -24,11 +24,20 @@ ALLOWED = {  # package -> prefixes of our own modules that it may import
         "kennel.classifier.images",
         "kennel.classifier.layout",
         "kennel.classifier.manifest",
+        "kennel.classifier.transparency",
     ),
     "serving": ("serving", "kennel.classifier"),
 }
-STDLIB_ONLY = ("config", "contract", "errors", "layout", "manifest", "metrics")  # so that the driver needs no torch
-PILLOW_ONLY = ("folder", "images")  # the data check decodes photos as the trainer does
+STDLIB_ONLY = (
+    "config",
+    "contract",
+    "errors",
+    "layout",
+    "manifest",
+    "metrics",
+    "notes",
+)  # so that the driver needs no torch
+PILLOW_ONLY = ("folder", "images", "transparency")  # the data check decodes photos as the trainer does
 
 
 def modules() -> list[Path]:

@@ -16,8 +16,13 @@ from pathlib import Path
 from types import FrameType
 
 from kennel.classifier.contract import ContainerPaths
+from kennel.classifier.errors import ConfigError
+from kennel.classifier.program import PROGRAM_VARIABLE, find_program, place
 
 TOOLKIT = "train"  # sagemaker-training's console script, on PATH
+TRAINER = str(
+    Path(__file__).parent / "bin/train.py"
+)  # not in /opt/ml/code: the toolkit brings nothing to a full folder
 STANDBY = "standby"  # the label kennel.standby of the image says so to the local SageMaker
 
 
@@ -42,6 +47,18 @@ def write_missing_config(paths: ContainerPaths) -> None:
             (paths.config_dir / name).write_text(json.dumps(content), encoding="utf-8")
     for folder in (paths.model_dir, paths.output_data_dir):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def choose_program(paths: ContainerPaths) -> None:
+    """Tell the toolkit which program to start: the job's own, brought to its place, or else Kennel's trainer.
+
+    Raises:
+        ConfigError: see `find_program` and `place`.
+    """
+    program = find_program(paths.read_hyperparameters(), os.environ)
+    if program:
+        place(program, paths)
+    os.environ[PROGRAM_VARIABLE] = program.name if program else TRAINER
 
 
 def children(parent: int) -> Iterator[int]:
@@ -112,6 +129,12 @@ def main(arguments: list[str]) -> int:
         )
         return 2
     write_missing_config(paths)
+    try:
+        choose_program(paths)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        paths.write_failure(str(error))
+        return 1
     return run([TOOLKIT])
 
 

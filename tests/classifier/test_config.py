@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from kennel.classifier.config import HYPERPARAMETERS, TrainConfig, parse_hyperparameters
+from kennel.classifier.config import HYPERPARAMETERS, TrainConfig, canonical, parse_hyperparameters
 from kennel.classifier.errors import ConfigError
 
 
@@ -25,7 +25,9 @@ def test_strings_quoted_by_the_sdk_are_unquoted() -> None:
 
 
 def test_names_of_the_platform_are_passed_over() -> None:
-    raw = {"sagemaker_program": "train.py", "_tuning_objective_metric": "validation_accuracy"}
+    names = ("container_log_level", "job_name", "enable_cloudwatch_metrics", "mpi_enabled", "s3_output")
+    raw = {"_tuning_objective_metric": "validation_accuracy", "sagemaker-region": "x", "default_user_module_name": "m"}
+    raw |= {f"sagemaker_{name}": "1" for name in names}
     assert parse_hyperparameters(raw) == TrainConfig()
 
 
@@ -47,9 +49,26 @@ def test_a_number_outside_its_range_or_type_is_refused(value: str) -> None:
         parse_hyperparameters({"epochs": value})
 
 
-def test_the_same_name_in_both_spellings_is_refused() -> None:
-    with pytest.raises(ConfigError, match="given twice"):
-        parse_hyperparameters({"batch-size": "8", "batch_size": "9"})
+def test_both_spellings_with_different_values_are_refused_in_one_sentence_that_names_both() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_hyperparameters({"batch-size": "8", "batch_size": '"9"'})
+    assert caught.value.problems == (
+        "Hyperparameter 'batch-size' has value '8' and, as 'batch_size', value '9'. The two names mean the same: "
+        "keep one.",
+    )
+    with pytest.raises(ConfigError, match="as 'batch-size', value '9'"):
+        canonical({"batch_size": 8, "batch-size": 9})
+
+
+def test_both_spellings_with_one_value_are_taken_once() -> None:
+    assert parse_hyperparameters({"batch-size": '"8"', "batch_size": "8"}).batch_size == 8
+    assert canonical({"batch-size": 8, "batch_size": 8, "lr": 1}) == {"batch_size": 8, "lr": 1}
+
+
+@pytest.mark.parametrize("flag", ["batch-size", "batch_size"])
+@pytest.mark.parametrize("sent", ["batch-size", "batch_size"])
+def test_a_later_layer_counts_in_either_spelling(sent: str, flag: str) -> None:
+    assert parse_hyperparameters({sent: "8"}, {flag: "16"}).batch_size == 16
 
 
 def test_every_hyperparameter_has_help_and_a_range_or_choices() -> None:

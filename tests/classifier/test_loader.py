@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from kennel.classifier.config import TrainConfig
+from kennel.classifier.errors import PhotoError
 from kennel.classifier.folder import scan
 from kennel.classifier.loader import (
     BalancedOrder,
@@ -145,6 +146,25 @@ def test_evaluation_keeps_the_order_and_the_view_of_serving(photos: Path) -> Non
     loader = evaluation_loader(folder, SMALL, batch_size=5, workers=0, pin=False)
     images = torch.cat([images for images, _ in loader])
     assert torch.equal(images[7], evaluation_tensor(folder.samples[7].path, SMALL))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stamped", [False, True])
+def test_a_photo_that_is_damaged_meanwhile_is_named_without_a_traceback(
+    photos: Path, workers: int, stamped: bool
+) -> None:
+    folder = scan(photos)
+    sick = folder.samples[7].path
+    sick.write_bytes(sick.read_bytes()[:700])
+    evaluated = evaluation_loader(folder, SMALL, batch_size=5, workers=workers, pin=False, stamped=stamped)
+    views = TrainingImages(folder, SMALL, min_crop_area=0.25, seed=0)
+    trained = training_loader(views, EpochBatches(Order(12, 0), 5), workers=workers, pin=False, stamped=stamped)
+    for loader in (evaluated, trained):
+        with pytest.raises(PhotoError) as caught:
+            list(loader)
+        assert str(caught.value).startswith(f"{sick} could be read when training began, and cannot be now: ")
+        assert "Traceback" not in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_random_boxes_lie_inside_and_reach_the_smallest_area() -> None:

@@ -277,5 +277,8 @@ def test_predict_prints_one_json_line_a_photo(train: Train, job: Path, capfd: py
     assert main(["predict", str(job / "model"), *photos, "--top", "1"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert [json.loads(line)["predictions"][0]["label"] for line in lines] == ["blue", "blue"]
+    gone = str(job / "gone.jpg")
+    assert main(["predict", str(job / "model"), gone]) == 1
+    assert capfd.readouterr().err == f"error: {gone}: cannot be read: No such file or directory.\n"
     assert main(["predict", str(job), photos[0]]) == 1
     assert capfd.readouterr().err.startswith("error: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -146,6 +147,72 @@ def test_program_that_succeeds_gets_arguments_and_environment(start: Start, name
     program = "import os, sys; print(sys.argv[1:], os.environ['SM_MODEL_DIR'], os.path.isdir('/opt/ml/model'))"
     done = docker(*start(program, mount))
     assert "['--epochs', '3'] /opt/ml/model True" in done.stdout
+
+
+TELL = "import json, os, sys; print('ours', sys.argv[1:], os.environ['SM_HPS'], flush=True)"
+
+
+def run_job(image: str, base: Path, *options: str, **given: str) -> tuple[int, str, str]:
+    """Exit status, what was written, and the failure file, of a job with these hyperparameters."""
+    (base / "config").mkdir(parents=True)
+    (base / "config/hyperparameters.json").write_text(json.dumps(given))
+    mounts = [f"--volume={base}/config/hyperparameters.json:/opt/ml/input/config/hyperparameters.json:ro"]
+    mounts.append(f"--volume={base}/output:/opt/ml/output")
+    done = docker("run", "--rm", "--network=none", *mounts, *options, image, "train", check=False)
+    failure = base / "output/failure"
+    return done.returncode, done.stdout + done.stderr, failure.read_text() if failure.exists() else ""
+
+
+def test_a_jobs_own_program_runs_though_it_has_the_trainers_name(train_image: str, tmp_path: Path) -> None:
+    """By hyperparameters, as SageMaker's SDKs send them; the folder comes as a channel, as an archive."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/train.py").write_text(TELL)
+    with tarfile.open(tmp_path / "own/sourcedir.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "own/train.py", "train.py")
+    mount = f"--volume={tmp_path}/own:/opt/ml/input/data/code:ro"
+    for number, directory in enumerate(("/opt/ml/input/data/code", "file:///opt/ml/input/data/code/sourcedir.tar.gz")):
+        named = {"sagemaker_program": '"train.py"', "sagemaker_submit_directory": json.dumps(directory)}
+        given = {"batch-size": "32", "lr": '"0.1"', "sagemaker_container_log_level": "20"}
+        status, output, failure = run_job(train_image, tmp_path / str(number), mount, **named, **given)
+        assert (status, failure) == (0, ""), output
+        assert """ours ['--batch-size', '32', '--lr', '0.1'] {"batch-size":32,"lr":"0.1"}""" in output
+
+
+def test_a_program_that_stands_at_its_place_runs_by_hyperparameter_or_by_variable(
+    train_image: str, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(f"print('ours', '{name}')")
+    mounts = [f"--volume={tmp_path}/{name}.py:/opt/ml/code/{name}.py:ro" for name in ("one", "two")]
+    assert "ours one" in run_job(train_image, tmp_path / "1", *mounts, sagemaker_program="one.py")[1]
+    variable = "--env=SAGEMAKER_PROGRAM=two.py"
+    assert "ours two" in run_job(train_image, tmp_path / "2", *mounts, variable, sagemaker_program="one.py")[1]
+
+
+def test_what_a_program_lacks_is_said_in_one_sentence(train_image: str, tmp_path: Path) -> None:
+    status, output, failure = run_job(train_image, tmp_path / "1", sagemaker_program="gone.py")
+    assert (status, "Traceback" in output) == (1, False)
+    assert failure.startswith("sagemaker_program is 'gone.py', and /opt/ml/code has no such file")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/train.py").write_text(TELL)
+    (tmp_path / "own/requirements.txt").write_text("pyjokes\n")
+    mount = f"--volume={tmp_path}/own:/opt/ml/code:ro"
+    status, output, failure = run_job(train_image, tmp_path / "2", mount, sagemaker_program="train.py")
+    assert (status, "Traceback" in output, "ours" in output) == (1, False, False)
+    assert failure.startswith("The program's requirements.txt asks for packages")
+
+
+@pytest.mark.parametrize("name", ["batch-size", "batch_size"])
+def test_a_hyperparameter_of_the_trainer_is_taken_once(train_image: str, tmp_path: Path, name: str) -> None:
+    given = {name: '"32"', "epochs": "0", "sagemaker_region": "eu-central-1", "sagemaker_job_name": "job"}
+    status, _, failure = run_job(train_image, tmp_path, **given)
+    assert (status, failure) == (1, "Hyperparameter 'epochs' has value '0'. Use a number in 1..10000.")
+
+
+def test_a_hyperparameter_in_two_spellings_is_one_clear_error(train_image: str, tmp_path: Path) -> None:
+    status, _, failure = run_job(train_image, tmp_path, **{"batch-size": "32", "batch_size": "64"})
+    assert status == 1
+    assert failure.startswith("Hyperparameter 'batch-size' has value '32' and, as 'batch_size', value '64'.")
 
 
 def test_orphans_leave_no_zombies(start: Start, name: str) -> None:  # noqa: ARG001

@@ -32,13 +32,16 @@ sys.exit(code)
 """
 
 
-def start(base: Path, program: str, toolkit: str = TOOLKIT) -> subprocess.Popen[str]:
+def start(
+    base: Path, program: str, toolkit: str = TOOLKIT, environ: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
     (base / "program.py").write_text(textwrap.dedent(program))
     (base / "bin").mkdir()
     (base / "bin/train").write_text(toolkit)
     (base / "bin/train").chmod(0o755)
     environ = {
-        **os.environ,
+        **(environ or {}),
+        **{name: value for name, value in os.environ.items() if not name.startswith("SAGEMAKER_")},
         "PATH": f"{base / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "src"),
         "SAGEMAKER_BASE_DIR": str(base),
@@ -98,3 +101,39 @@ def test_missing_files_of_the_platform_are_written_and_present_ones_are_kept(tmp
     assert config["resourceconfig"]["current_host"] in config["resourceconfig"]["hosts"]
     assert (tmp_path / "model").is_dir()
     assert (tmp_path / "output/data").is_dir()
+
+
+CHOICE = "#!/bin/sh\necho program $SAGEMAKER_PROGRAM\nls $SAGEMAKER_BASE_DIR/code 2>/dev/null\nexit 0\n"
+
+
+def choose(base: Path, environ: dict[str, str] | None = None, **given: str) -> tuple[int, str]:
+    (base / "input/config").mkdir(parents=True)
+    (base / "input/config/hyperparameters.json").write_text(json.dumps(given))
+    return finish(start(base, "", toolkit=CHOICE, environ=environ))
+
+
+def test_the_toolkit_is_told_the_trainer_when_a_job_names_no_program(tmp_path: Path) -> None:
+    assert choose(tmp_path, epochs="1") == (0, f"program {ROOT}/docker/train/bin/train.py\n")
+
+
+def test_the_toolkit_is_told_the_jobs_own_program_and_finds_its_files(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/train.py").touch()
+    directory = json.dumps(f"file://{tmp_path}/own")
+    given = {"sagemaker_program": '"train.py"', "sagemaker_submit_directory": directory}
+    assert choose(tmp_path / "job", **given) == (0, "program train.py\ntrain.py\n")
+
+
+def test_a_variable_of_the_request_counts_more(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/mine.py").touch()
+    chosen = choose(tmp_path, {"SAGEMAKER_PROGRAM": "mine.py"}, sagemaker_program="other.py")
+    assert chosen == (0, "program mine.py\nmine.py\n")
+
+
+def test_a_program_that_is_not_there_is_said_in_one_sentence(tmp_path: Path) -> None:
+    status, output = choose(tmp_path, sagemaker_program="gone.py")
+    assert status == 1
+    assert output.startswith("error: sagemaker_program is 'gone.py', and ")
+    assert "program" not in output.splitlines()
+    assert "gone.py" in (tmp_path / "output/failure").read_text()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from kennel.classifier.config import HYPERPARAMETERS, markdown_table, parse_hyperparameters
 from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths
-from kennel.classifier.errors import ConfigError, KennelError, OtherProcessError
+from kennel.classifier.errors import ConfigError, ImageError, KennelError, OtherProcessError
+from kennel.classifier.program import become, find_program
 
 _TRAIN_EXAMPLE = """\
 example:
@@ -54,7 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(arguments: argparse.Namespace, rest: Sequence[str], argv: Sequence[str]) -> int:
     paths = ContainerPaths(arguments.base_dir.absolute())
     try:
-        config = parse_hyperparameters({**paths.read_hyperparameters(), **_flags(rest)})
+        hyperparameters = paths.read_hyperparameters()
+        program = find_program(hyperparameters, os.environ)
+        if program:
+            become(program, paths, hyperparameters)
+        config = parse_hyperparameters(hyperparameters, _flags(rest))
         hosts = paths.read_hosts()
         from kennel.classifier import launch  # after the configuration: torch takes seconds to import
         from kennel.classifier.stop import StopSignal
@@ -97,7 +102,7 @@ def _fail(paths: ContainerPaths, message: str) -> None:
 
 
 def _flags(tokens: Sequence[str]) -> dict[str, str]:
-    """`--lr 0.1 --batch-size=8` as a mapping; sagemaker-training passes hyperparameters in this form, too."""
+    """`--lr 0.1 --batch-size=8` as a mapping."""
     values: dict[str, str] = {}
     queue = list(tokens)
     while queue:
@@ -109,7 +114,7 @@ def _flags(tokens: Sequence[str]) -> dict[str, str]:
             if not queue:
                 raise ConfigError([f"Hyperparameter '{name}' has no value. Write --{name} VALUE."])
             value = queue.pop(0)
-        values[name.replace("-", "_")] = value
+        values[name] = value
     return values
 
 
@@ -119,7 +124,11 @@ def _predict(arguments: argparse.Namespace) -> int:
     try:
         predictor = Predictor.load(arguments.model_dir)
         for photo in arguments.photos:
-            row = predictor.probabilities(predictor.tensor(photo).unsqueeze(0))[0]
+            try:
+                image = predictor.tensor(photo)
+            except ImageError as error:
+                raise ImageError(f"{photo}: {error}.") from error
+            row = predictor.probabilities(image.unsqueeze(0))[0]
             best = [{"label": p.label, "probability": p.probability} for p in predictor.top(row, arguments.top)]
             print(json.dumps({"path": str(photo), "predictions": best}, ensure_ascii=False))
     except KennelError as error:

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from kennel.classifier.errors import ConfigError
 
@@ -16,6 +16,9 @@ RULES = (  # of `kennel.insight.rules`, which the driver and the trainer do not 
     "WeightUpdateRatio", "AllZero", "UnchangedTensor", "TensorVariance", "LossNotDecreasing", "Overfit", "Overtraining",
     "ClassImbalance", "Confusion", "CheckInputImages", "StalledTrainingRule", "SimilarAcrossRuns",
 )  # fmt: skip
+
+Value = TypeVar("Value")
+_PLATFORM = ("sagemaker_", "_", "default_user_module_name")  # SageMaker's and its toolkit's own
 
 
 def _hp(
@@ -206,31 +209,57 @@ def markdown_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def parse_hyperparameters(raw: Mapping[str, str]) -> TrainConfig:
+def canonical(raw: Mapping[str, Value]) -> dict[str, Value]:
+    """Hyperparameters by the names of the table: hyphens and underscores mean the same.
+
+    Raises:
+        ConfigError: with one sentence for every name that is there in both spellings with different values.
+    """
+    problems: list[str] = []
+    found = _canonical(raw, problems)
+    if problems:
+        raise ConfigError(problems)
+    return {name: value for name, (_, value) in found.items()}
+
+
+def _canonical(raw: Mapping[str, Value], problems: list[str]) -> dict[str, tuple[str, Value]]:
+    """Of each name the spelling that came first, and the value."""
+    found: dict[str, tuple[str, Value]] = {}
+    for given, value in raw.items():
+        first, earlier = found.setdefault(given.replace("-", "_"), (given, value))
+        if _unquote(str(earlier)) != _unquote(str(value)):
+            problems.append(
+                f"Hyperparameter '{first}' has value '{_unquote(str(earlier))}' and, as '{given}', value "
+                f"'{_unquote(str(value))}'. The two names mean the same: keep one."
+            )
+    return found
+
+
+def parse_hyperparameters(*layers: Mapping[str, str]) -> TrainConfig:
     """Turn the strings of hyperparameters.json into a checked configuration.
 
-    Hyphens and underscores mean the same. Names that belong to the platform (`sagemaker_*`,
-    `_tuning_objective_metric`) are passed over.
+    Values of later layers replace those of earlier ones. Hyphens and underscores mean the same. Names that belong to
+    the platform (`sagemaker_*`, `_tuning_objective_metric`) are passed over.
 
     Raises:
         ConfigError: with one sentence for every unknown name and every bad value.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
-    for given, text in raw.items():
-        name = given.replace("-", "_")
-        if name.startswith(("sagemaker_", "_")):
+    merged: dict[str, tuple[str, str]] = {}
+    for layer in layers:
+        merged |= _canonical(layer, problems)
+    for name, (given, text) in merged.items():
+        if name.startswith(_PLATFORM):
             continue
         row = HYPERPARAMETERS.get(name)
         if row is None:
             problems.append(_unknown(given))
-        elif name in values:
-            problems.append(f"Hyperparameter '{name}' is given twice, with '-' and with '_'. Keep one.")
-        else:
-            try:
-                values[name] = _parse_value(row, _unquote(text))
-            except ValueError as error:
-                problems.append(str(error))
+            continue
+        try:
+            values[name] = _parse_value(row, _unquote(text))
+        except ValueError as error:
+            problems.append(str(error))
     if problems:
         raise ConfigError(problems)
     return TrainConfig(**values)

@@ -106,6 +106,16 @@ class ContainerPaths:
         return self.base / f"input/data/{channel}_{epoch}"
 
     @property
+    def code_dir(self) -> Path:
+        """Where the user's own program runs (sagemaker-training, environment.py, code_dir)."""
+        return self.base / "code"
+
+    def seen(self, container_path: str) -> Path:
+        """Where a path below /opt/ml is when the base folder is another one; any other path is itself."""
+        path = Path(container_path)
+        return self.base / path.relative_to(BASE_DIR) if path.is_relative_to(BASE_DIR) else path
+
+    @property
     def scratch_dir(self) -> Path:
         """Room for files that end with the job; the platform uploads none of it."""
         return self.base / "tmp"

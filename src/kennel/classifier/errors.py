@@ -40,5 +40,13 @@ class ImageError(KennelError):
     """Bytes that should be an image are not one, or are one that is not safe to decode."""
 
 
+class PhotoError(DataError):
+    """A photo that cannot be used any more, though it could be when the channels were looked through."""
+
+    def __init__(self, text: str) -> None:
+        # torch raises what a loader's process raised anew, with the text of its whole traceback; ours ends it.
+        super().__init__(text.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
 class OtherProcessError(KennelError):
     """The problem that another process of the job found and tells the user about; this one only ends."""

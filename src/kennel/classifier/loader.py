@@ -6,11 +6,13 @@ the same for any number of workers, any number of processes and after any restar
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_
 from kennel.classifier.augment import augment
 from kennel.classifier.cache import ImageCache
 from kennel.classifier.config import TrainConfig
+from kennel.classifier.errors import ImageError, PhotoError
 from kennel.classifier.folder import ImageFolder
 from kennel.classifier.images import decode, read_header
 from kennel.classifier.preprocess import Preprocessing, evaluation_tensor, scale_to_square
@@ -72,7 +75,8 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
         kept = None if self._cache is None else self._cache.get(index)
         if kept is not None:
             return kept
-        with read_header(self._folder.samples[index].path) as image:
+        path = self._folder.samples[index].path
+        with _naming(path), read_header(path) as image:
             # The side of a crop of the least area and the longest shape.
             smallest = math.sqrt(self._min_crop_area * image.width * image.height * _RATIO[0])
             photo = decode(image, scale=min(1.0, self._preprocessing.crop_px / max(1.0, smallest)))
@@ -96,11 +100,24 @@ class EvaluationImages(Dataset[tuple[torch.Tensor, int]]):
         kept = None if self._cache is None else self._cache.get(index)
         if kept is not None:
             return torch.from_numpy(kept.reshape(3, *kept.shape[:2])), sample.target
-        view = evaluation_tensor(sample.path, self._preprocessing)
+        with _naming(sample.path):
+            view = evaluation_tensor(sample.path, self._preprocessing)
         if self._cache is not None:
             side = self._preprocessing.crop_px
             self._cache.put(index, view.numpy().reshape(side, side, 3))  # as it lies, not as an image
         return view, sample.target
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which photo it was."""
+    try:
+        yield
+    except ImageError as error:
+        raise PhotoError(
+            f"{path} could be read when training began, and cannot be now: {error}. Leave the channels alone while a "
+            "job runs."
+        ) from error
 
 
 class StampedImages(Dataset[tuple[torch.Tensor, int]]):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kennel.classifier.config import canonical
 from kennel.classifier.errors import ConfigError, KennelError
 from kennel.driver import tuning
 from kennel.driver.commands import COMMANDS
@@ -61,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> Result:
     if arguments.command in ("train", "tune"):
         session.project = session.project.with_flags({"hyperparameters": _hyperparameters(arguments, session)})
     if arguments.command == "tune":
-        space = {**session.project.tune.space, **assignments(arguments.tune, "--tune")}
+        space = {**canonical(session.project.tune.space), **canonical(assignments(arguments.tune, "--tune"))}
         session.project = session.project.with_flags({"tune.space": space})
     return COMMANDS[arguments.command](Context(arguments, session, _line))
 
@@ -90,12 +91,13 @@ def _hyperparameters(arguments: argparse.Namespace, session: Session) -> dict[st
     given: dict[str, Any] = {}
     if getattr(arguments, "from_tuning", None):
         given.update(tuning.best_hyperparameters(session, arguments.from_tuning))
+    said: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
             raise ConfigError([f"Unexpected argument '{word}'. Write hyperparameters as name=value."])
-        given[name.replace("-", "_")] = value
-    return {**{name.replace("-", "_"): value for name, value in session.project.hyperparameters.items()}, **given}
+        said[name] = value
+    return {**canonical(session.project.hyperparameters), **given, **canonical(said)}
 
 
 def _print(result: Result, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from kennel.classifier.config import canonical
 from kennel.classifier.errors import KennelError
 from kennel.driver import cleaning, hosting, options, predicting, training, transforming, tuning, tuning_report
 from kennel.driver.cleaning import Cleaned
@@ -278,7 +279,7 @@ def tune(
     """
     own = told(session, settings, options.TUNE, beside=tune.__kwdefaults__, trains=True)
     if space:
-        own = session_with(own, {"tune.space": {**own.project.tune.space, **space}})
+        own = session_with(own, {"tune.space": {**canonical(own.project.tune.space), **canonical(space)}})
     places = {channel: place(one) for channel, one in (channels or {}).items()}
     made = tuning.plan(
         own, None if data is None else place(data), channels=places, name=name, parents=tuple(warm_start),

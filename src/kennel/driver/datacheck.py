@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,16 +13,16 @@ from typing import Any
 
 from kennel.classifier.errors import DataError, ImageError
 from kennel.classifier.folder import ImageFolder, scan, split
-from kennel.classifier.images import decode, read_header
+from kennel.classifier.images import decode, is_turned, read_header
 from kennel.classifier.layout import TRAIN, VALIDATION, nested_channels, visible
 from kennel.classifier.manifest import find_list
+from kennel.classifier.transparency import is_transparent
 from kennel.driver.errors import DriverError
 from kennel.driver.findings import FAIL, OK, WARN, Finding
 from kennel.driver.lookalikes import Hash, hash_of, near_pairs
 from kennel.driver.reporting import Reporter, finishing
 
 _SCALE = 1 / 8  # as the trainer's check: libjpeg reads the whole stream either way
-_ORIENTATION = 0x0112  # EXIF
 _ORDINARY_MODES = ("RGB", "L")
 _IMBALANCE = 10  # images of the largest class for one of the smallest
 _FEW_IMAGES = 10
@@ -39,6 +38,7 @@ class Photo:
     reason: str | None  # why it cannot be used
     mode: str = ""
     is_turned: bool = False  # EXIF says that it lies on its side or head
+    is_transparent: bool = False  # in any of the ways that its format has
     hash: Hash | None = None
 
 
@@ -163,18 +163,11 @@ def inspect(path: Path) -> Photo:
     digest = hashlib.sha256(data).hexdigest()
     try:
         with read_header(data) as image:
-            mode, turned = image.mode, _is_turned(image)
+            mode, turned, clear = image.mode, is_turned(image), is_transparent(image)
             rgb = decode(image, scale=_SCALE)
     except ImageError as error:
         return Photo(path, digest, str(error))
-    return Photo(path, digest, None, mode, turned, hash_of(rgb))
-
-
-def _is_turned(image: Any) -> bool:
-    try:
-        return image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-    except Exception:  # broken EXIF raises anything; the trainer then takes the photo as it lies
-        return False
+    return Photo(path, digest, None, mode, turned, clear, hash_of(rgb))
 
 
 def _unreadable(name: str, folder: ImageFolder) -> Iterator[Finding]:
@@ -206,14 +199,13 @@ def _strays(name: str, root: Path) -> Iterator[Finding]:
 
 
 def _looks(name: str, root: Path, photos: Sequence[Photo]) -> Iterator[Finding]:
-    odd = Counter(photo.mode for photo in photos if photo.reason is None and photo.mode not in _ORDINARY_MODES)
-    for mode, count in sorted(odd.items()):
-        example = next(photo.path for photo in photos if photo.mode == mode)
-        yield Finding(
-            WARN,
-            name,
-            f"{_files(count)} with pixels of mode {mode}{_meaning(mode)}, such as {example.relative_to(root)}",
-        )
+    odd: dict[tuple[str, bool], list[Path]] = {}
+    for photo in photos:
+        if photo.reason is None and (photo.is_transparent or photo.mode not in _ORDINARY_MODES):
+            odd.setdefault((photo.mode, photo.is_transparent), []).append(photo.path)
+    for (mode, is_clear), paths in sorted(odd.items()):
+        text = f"{_files(len(paths))} with pixels of mode {mode}{_meaning(mode, is_clear)}"
+        yield Finding(WARN, name, f"{text}, such as {paths[0].relative_to(root)}")
     turned = [photo.path.relative_to(root).as_posix() for photo in photos if photo.is_turned]
     if turned:
         yield Finding(
@@ -222,14 +214,17 @@ def _looks(name: str, root: Path, photos: Sequence[Photo]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _meaning(mode: str) -> str:
+def _meaning(mode: str, is_clear: bool) -> str:
+    words = []
     if mode == "CMYK":
-        return " (print colours; they are converted without the printer's profile)"
+        words.append("print colours; they are converted without the printer's profile")
     if mode.startswith("I"):
-        return " (16 bits; the upper 8 are kept)"
-    if mode in ("RGBA", "LA", "PA"):
-        return " (transparency; it is shown on white)"
-    return " (a palette)" if mode == "P" else ""
+        words.append("16 bits; the upper 8 are kept")
+    if mode == "P":
+        words.append("a palette")
+    if is_clear:
+        words.append("transparency; it is shown on white")
+    return f" ({'; '.join(words)})" if words else ""
 
 
 def _twins(roots: dict[str, Path], seen: dict[str, list[Photo]]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from kennel.classifier.config import HYPERPARAMETERS
+from kennel.classifier.config import HYPERPARAMETERS, canonical
 from kennel.classifier.errors import ConfigError
 from kennel.driver.project import DeploySettings, TrainSettings, TransformSettings, TuneSettings
 from kennel.driver.reporting import for_terminal
@@ -67,7 +67,7 @@ def told(
     own = session_with(given, {names[key]: value for key, value in options.items() if key in names})
     if not others:
         return own
-    return session_with(own, {"hyperparameters": {**own.project.hyperparameters, **others}})
+    return session_with(own, {"hyperparameters": {**canonical(own.project.hyperparameters), **others}})
 
 
 def _unknown(name: str, known: list[str]) -> str:

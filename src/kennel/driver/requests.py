@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kennel.classifier.config import parse_hyperparameters
+from kennel.classifier.config import canonical, parse_hyperparameters
 from kennel.classifier.metrics import metric_definitions
 
 Request = dict[str, Any]
@@ -164,7 +164,7 @@ def hyperparameter_strings(values: Mapping[str, Any]) -> dict[str, str]:
         for name, value in values.items()
     }
     parse_hyperparameters(texts)
-    return {name.replace("-", "_"): text for name, text in texts.items()}
+    return canonical(texts)
 
 
 def create_training_job(job: Training) -> Request:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from kennel.classifier.config import HYPERPARAMETERS, Hyperparameter, parse_hyperparameters
+from kennel.classifier.config import HYPERPARAMETERS, Hyperparameter, canonical, parse_hyperparameters
 from kennel.classifier.errors import ConfigError
 
 CONTINUOUS, INTEGER, CATEGORICAL = "continuous", "integer", "categorical"
@@ -53,8 +53,8 @@ def read(texts: Mapping[str, str]) -> tuple[Parameter, ...]:
     """
     found: list[Parameter] = []
     problems: list[str] = []
-    for given, text in texts.items():
-        row = HYPERPARAMETERS.get(given.replace("-", "_"))
+    for given, text in canonical(texts).items():
+        row = HYPERPARAMETERS.get(given)
         if row is None:
             problems.append(_unknown(given))
             continue

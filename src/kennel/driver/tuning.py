@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from kennel.classifier.config import canonical
 from kennel.driver import requests, training
 from kennel.driver.datasets import Source
 from kennel.driver.errors import DriverError, WaitTimeoutError
@@ -118,7 +119,7 @@ def plan(
     settings = session.project.tune
     space, objective = read(settings.space), objective_by_name(settings.objective)
     tuned = {one.name for one in space}
-    common = {k.replace("-", "_"): value for k, value in session.project.hyperparameters.items()}
+    common = canonical(session.project.hyperparameters)
     for twice in sorted(tuned & common.keys()):
         session.reporter.say(f"{twice} is tuned; its fixed value {common.pop(twice)} is not used")
     if settings.prune_on:
@@ -242,8 +243,8 @@ def best_hyperparameters(session: Session, name: str) -> dict[str, str]:
     best = state.request.get("BestTrainingJob")
     if not best:
         raise _without_result(state)
-    tuned = {key: text.strip('"') for key, text in best["TunedHyperParameters"].items()}
-    fixed = {key: text for key, text in state.static.items() if key not in tuned and key != STOP_ON}
+    tuned = {key: text.strip('"') for key, text in canonical(best["TunedHyperParameters"]).items()}
+    fixed = {key: text for key, text in canonical(state.static).items() if key not in tuned and key != STOP_ON}
     return {**tuned, **fixed}
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kennel.classifier.config import canonical
 from kennel.driver import connection, doctor, findings, hosting, tables, training, transforming, tuning
 from kennel.driver.commands.context import Context, Result
 from kennel.driver.errors import DriverError
@@ -99,7 +100,7 @@ def data(context: Context) -> Result:
     """`kennel data check`."""
     from kennel.driver import datacheck  # Pillow and numpy
 
-    hyperparameters = context.session.project.hyperparameters
+    hyperparameters = canonical(context.session.project.hyperparameters)
     report = datacheck.check(
         context.arguments.folder.expanduser(),
         context.session.reporter,
