@@ -12,9 +12,11 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {  # package -> prefixes of our own modules that it may import
     "kennel.classifier": ("kennel.classifier",),
     "kennel.insight": ("kennel.insight", "kennel.classifier.contract"),
-    "kennel.emulator": ("kennel.emulator", "kennel.classifier.contract"),
+    "kennel.presence": (),  # a floor of its own: who serves a home, for those who start it and those who are it
+    "kennel.emulator": ("kennel.emulator", "kennel.classifier.contract", "kennel.presence"),
     "kennel.driver": (
         "kennel.driver",
+        "kennel.presence",
         "kennel.classifier.config",
         "kennel.classifier.contract",
         "kennel.classifier.errors",
@@ -74,6 +76,11 @@ def test_modules_that_the_driver_reads_need_the_standard_library_only(module: st
     for name in imports(ROOT / f"src/kennel/classifier/{module}.py"):
         top = name.split(".")[0]
         assert top in sys.stdlib_module_names or name.startswith(tuple(f"kennel.classifier.{m}" for m in STDLIB_ONLY))
+
+
+def test_the_floor_needs_the_standard_library_only() -> None:
+    for name in imports(ROOT / "src/kennel/presence.py"):
+        assert name.split(".")[0] in sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("module", PILLOW_ONLY)

@@ -77,16 +77,6 @@ def test_a_server_that_cannot_start_says_why(local: Kennel) -> None:
     assert "server.log" in done.err
 
 
-def test_a_number_in_an_old_file_is_not_shot_at(local: Kennel) -> None:
-    """emulator.json names a process that is somebody else's by now: it is left alone, and a new server starts."""
-    assert local("up").code == 0
-    state = json.loads((local.home / "emulator.json").read_text())
-    (local.home / "emulator.json").write_text(json.dumps({**state, "pid": os.getpid()}))
-    refused = local("down")
-    assert "is not the local SageMaker" in refused.err
-    (local.home / "emulator.json").write_text(json.dumps(state))
-
-
 def test_other_clients_need_only_what_env_prints(local: Kennel) -> None:
     printed = local("env").out
     code = "import boto3; print(boto3.client('sagemaker').list_training_jobs()['TrainingJobSummaries'])"

@@ -21,6 +21,7 @@ from botocore.credentials import Credentials as Keys
 from botocore.exceptions import ClientError
 
 import kennel
+from kennel.presence import CHALLENGE_HEADER, holder, is_proven
 from tests.emulator.emulator_harness import REGION, Emulator, job_request, running, wait_for, wait_for_status
 
 CREATE = {"X-Amz-Target": "SageMaker.ListTrainingJobs", "Content-Type": "application/x-amz-json-1.1"}
@@ -57,6 +58,22 @@ def raw(
 def test_the_health_check_needs_no_key_and_tells_the_version_only(emulator: Emulator) -> None:
     with urllib.request.urlopen(emulator.url + "/", timeout=10) as answer:
         assert json.load(answer) == {"kennel": kennel.__version__}
+
+
+def test_a_server_that_is_challenged_names_its_home_and_proves_it(emulator: Emulator) -> None:
+    challenge = "0f" * 16
+    status, _, body = raw(emulator, "GET", "/", {CHALLENGE_HEADER: challenge})
+    answer = json.loads(body)
+    assert (status, answer["home"], answer["pid"]) == (200, str(emulator.home), emulator.process.pid)
+    found = holder(emulator.home / "emulator.lock")
+    assert found is not None
+    assert found.process is not None
+    assert is_proven(answer, challenge, emulator.key.secret_access_key, found.process, emulator.port)
+    assert emulator.key.secret_access_key not in body.decode()
+    _, _, body = raw(emulator, "GET", "/", {CHALLENGE_HEADER: "AWS4-HMAC-SHA256 anything"})
+    assert json.loads(body) == {"kennel": kennel.__version__}
+    status, _, _ = raw(emulator, "GET", "/", {CHALLENGE_HEADER: challenge, "Origin": "http://example.com"})
+    assert status == 403
 
 
 def test_the_server_listens_on_loopback_only(emulator: Emulator) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from kennel.driver.connection import Emulator
 from kennel.driver.errors import DriverError
 from kennel.driver.models import loader
+from kennel.driver.whereabouts import Emulator
 
 LOCAL_SERVICES = ("sagemaker", "sagemaker-runtime", "logs", "cloudwatch", "sts")
 _READ_TIMEOUT_S = 70  # an invocation may take 60
@@ -16,17 +17,19 @@ _READ_TIMEOUT_S = 70  # an invocation may take 60
 
 @dataclass
 class Clients:
-    """One client a service, made when it is first asked for."""
+    """One client a service, made when it is first asked for. Safe for threads."""
 
     region: str
     emulator: Emulator | None = None  # None: AWS
     _made: dict[str, Any] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __call__(self, service: str) -> Any:
         """The boto3 client of a service."""
-        if service not in self._made:
-            self._made[service] = self._make(service)
-        return self._made[service]
+        with self._lock:  # a client takes a tenth of a second, and its credentials may take a request
+            if service not in self._made:
+                self._made[service] = self._make(service)
+            return self._made[service]
 
     def _make(self, service: str) -> Any:
         from botocore.config import Config

@@ -4,64 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from kennel.driver.errors import DriverError
 from kennel.driver.home import Home
+from kennel.driver.whereabouts import Emulator, look
+from kennel.presence import Process, holder
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
+_STOP_LOOK_S = 0.5  # who is to end need not answer
+_NAMELESS_S = 2.0  # a server that begins names itself at once
 _POLL_S = 0.05
 _LOG_LINES = 8
 _SERVE = (sys.executable, "-m", "kennel.emulator", "serve")
 _children: list[subprocess.Popen[bytes]] = []  # kept, so that Python does not complain of a child that still runs
 
 
-@dataclass(frozen=True)
-class Emulator:
-    """A local SageMaker that answers."""
-
-    pid: int
-    url: str
-    region: str
-    access_key_id: str
-    secret_access_key: str
-    runner: str = ""  # what it starts images with
-
-    def environment(self) -> dict[str, str]:
-        """The variables with which any AWS client talks to it."""
-        services = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS", "CLOUDWATCH", "STS")
-        return {
-            **{f"AWS_ENDPOINT_URL_{service}": self.url for service in services},
-            "AWS_ACCESS_KEY_ID": self.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
-            "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,
-        }
-
-
 def find(home: Home) -> Emulator | None:
-    """The local SageMaker of this home, if one answers."""
-    try:
-        state = json.loads(home.emulator_file.read_text(encoding="utf-8"))
-        secrets = json.loads(home.credentials_file.read_text(encoding="utf-8"))
-        found = Emulator(
-            int(state["pid"]), state["url"], state["region"], secrets["AccessKeyId"], secrets["SecretAccessKey"],
-            state.get("runner", ""),
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if _answers(found.url) else None
+    """The local SageMaker of this home, if one answers.
+
+    Raises:
+        DriverError: the home cannot be read.
+    """
+    return look(home).emulator
 
 
 def start(
@@ -87,8 +59,9 @@ def start(
     running = find(home)
     if running:
         return running
+    deadline = time.monotonic() + timeout_s
     with _lock(home):
-        running = find(home)  # another client may have been first
+        running = _running(home, say, deadline)  # another client may have been first
         if running:
             return running
         say(f"Starting the local SageMaker in {home.path}")
@@ -104,27 +77,82 @@ def start(
         return _wait_until_it_answers(home, child, timeout_s)
 
 
+def _running(home: Home, say: Callable[[str], None], deadline: float) -> Emulator | None:
+    """The local SageMaker that serves the home, as soon as it answers; None when none serves it.
+
+    Raises:
+        DriverError: one serves it and cannot be used.
+    """
+    told = False
+    while (seen := look(home)).is_held and not seen.emulator:
+        if not seen.may_change or time.monotonic() > deadline:
+            raise seen.refusal()
+        if not told:
+            say(f"{seen.problem} Waiting for it")
+            told = True
+        time.sleep(_POLL_S)
+    return seen.emulator
+
+
 def stop(home: Home, timeout_s: float = STOP_TIMEOUT_S) -> bool:
     """End the local SageMaker; False when none runs. Jobs are found again by the next one.
 
+    Nothing is sent but to the process that holds the home's lock; whether it answers does not matter.
+
     Raises:
-        DriverError: it does not end.
+        DriverError: it does not end, or does not say which process it is.
     """
-    running = find(home)
-    if running is None:
+    begun = time.monotonic()
+    deadline = begun + timeout_s
+    while (seen := look(home, _STOP_LOOK_S)).is_held and not seen.process:
+        if not seen.may_change or time.monotonic() > min(deadline, begun + _NAMELESS_S):
+            raise seen.refusal()
+        time.sleep(_POLL_S)
+    if not seen.process:
         return False
-    if not _is_ours(running.pid):
-        raise DriverError(f"Process {running.pid}, which {home.emulator_file} names, is not the local SageMaker.")
-    os.kill(running.pid, signal.SIGTERM)
-    deadline = time.monotonic() + timeout_s
-    while _exists(running.pid):
+    if not _signal(home, seen.process):
+        return True  # it has ended meanwhile
+    while seen.process.is_alive:
         if time.monotonic() > deadline:
             raise DriverError(
-                f"The local SageMaker (process {running.pid}) did not end in {timeout_s:g} s.",
-                f"See {home.server_log}; kill -9 {running.pid} is safe, the next one finds its state.",
+                f"The local SageMaker (process {seen.process.pid}) did not end in {timeout_s:g} s.",
+                f"See {home.server_log}; kill -9 {seen.process.pid} is safe, the next one finds its state.",
             )
         time.sleep(_POLL_S)
+    for child in _children:
+        child.poll()  # nobody else reaps it
     return True
+
+
+def _signal(home: Home, process: Process) -> bool:
+    """SIGTERM to the process that holds the home's lock; False when it does so no more.
+
+    A handle is opened before the last look, so that what gets the signal is what was looked at, even where its number
+    is given to another program in between.
+    """
+    if not hasattr(os, "pidfd_open"):  # macOS
+        if _holds(home, process):
+            os.kill(process.pid, signal.SIGTERM)
+            return True
+        return False
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not _holds(home, process):
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _holds(home: Home, process: Process) -> bool:
+    found = holder(home.emulator_lock)
+    return found is not None and found.process == process
 
 
 def _wait_until_it_answers(home: Home, child: subprocess.Popen[bytes], timeout_s: float) -> Emulator:
@@ -144,36 +172,6 @@ def _wait_until_it_answers(home: Home, child: subprocess.Popen[bytes], timeout_s
         f"The local SageMaker did not answer in {timeout_s:g} s: {_tail(home.server_log)}",
         f"Its log is {home.server_log}.",
     )
-
-
-def _answers(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy to this machine
-    try:
-        with opener.open(f"{url.rstrip('/')}/", timeout=5):
-            return True
-    except (OSError, ValueError):  # refused, reset, no such port, or an HTTP status of somebody else
-        return False
-
-
-def _is_ours(pid: int) -> bool:
-    """Whether the process is a local SageMaker: a number in an old file may by now be somebody else's."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
-        command = shown.stdout
-    return "kennel.emulator" in command
-
-
-def _exists(pid: int) -> bool:
-    for child in _children:
-        if child.pid == pid:
-            return child.poll() is None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _tail(log: Path) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-from kennel.driver import aws, connection
+from kennel.driver import aws
+from kennel.driver.errors import DriverError
 from kennel.driver.findings import FAIL, OK, WARN, Finding
 from kennel.driver.home import Home
 from kennel.driver.project import AWS, Project
 from kennel.driver.session import Session
+from kennel.driver.whereabouts import look, read_state
 
 _PYTHON = (3, 11)
 _DISK_WARN_GB, _DISK_FAIL_GB = 15, 2  # two images take 5 GB together, their layers again as much while they are built
@@ -97,21 +98,25 @@ def _disk(home: Home) -> Iterator[Finding]:
 
 
 def _emulator(home: Home) -> Iterator[Finding]:
-    running = connection.find(home)
-    if running:
-        yield Finding(OK, "local SageMaker", f"process {running.pid} at {running.url}")
+    try:
+        seen = look(home)
+    except DriverError as error:
+        yield Finding(FAIL, "local SageMaker", str(error), error.hint)
+        return
+    if seen.emulator:
+        yield Finding(OK, "local SageMaker", f"process {seen.emulator.pid} at {seen.emulator.url}")
+    elif seen.is_held:
+        yield Finding(FAIL, "local SageMaker", seen.problem, seen.hint)
     elif home.emulator_file.exists():
-        yield Finding(WARN, "local SageMaker", _silent(home), "kennel up starts it again; nothing is lost.")
+        was = read_state(home).get("pid", "unknown")
+        yield Finding(
+            WARN,
+            "local SageMaker",
+            f"not running; it was killed (process {was}) and left {home.emulator_file}, which nobody believes.",
+            "kennel up starts it again; nothing is lost.",
+        )
     else:
         yield Finding(OK, "local SageMaker", "not running; it starts by itself on first use")
-
-
-def _silent(home: Home) -> str:
-    try:
-        state = json.loads(home.emulator_file.read_text(encoding="utf-8"))
-        return f"nothing answers on port {state['port']}, where process {state['pid']} should listen."
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{home.emulator_file} cannot be read."
 
 
 def _credentials(home: Home) -> Iterator[Finding]:

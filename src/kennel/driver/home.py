@@ -27,8 +27,13 @@ class Home:
 
     @property
     def emulator_file(self) -> Path:
-        """Written by the local SageMaker when it listens: pid, port, url, region."""
+        """Written by the local SageMaker when it listens: pid, port, url, region. Left behind by one that is killed."""
         return self.path / "emulator.json"
+
+    @property
+    def emulator_lock(self) -> Path:
+        """Held by the local SageMaker that serves this home."""
+        return self.path / "emulator.lock"
 
     @property
     def credentials_file(self) -> Path:

@@ -102,7 +102,6 @@ def predict(session: Session, question: Question, paths: Sequence[Path]) -> Iter
         DriverError: the endpoint itself cannot be asked.
     """
     ask = _ask_later if question.asynchronous else _ask
-    session.clients("sagemaker-runtime")  # made here, not by several threads at once
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         yield from pool.map(lambda path: ask(session, question, path), paths)
 

@@ -67,7 +67,8 @@ class App:
         try:
             self._gate.check_source(head.headers)
             if (head.method, head.path) == ("GET", "/"):
-                return JSONResponse({"kennel": kennel.__version__}), notes
+                introduction = self._gate.introduce(head.headers, self._context.home.path)
+                return JSONResponse({"kennel": kennel.__version__, **introduction}), notes
             claim = self._gate.check_claim(head.headers)
             wire = wire_of(head)
             return await self._call(wire, claim, head, request, notes), notes

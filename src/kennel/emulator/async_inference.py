@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import threading
 import uuid
 from collections.abc import Collection, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from kennel.emulator import coverage
@@ -20,6 +19,7 @@ from kennel.emulator.async_line import Line
 from kennel.emulator.async_queue import Item, Queue
 from kennel.emulator.errors import ValidationError
 from kennel.emulator.home import Home, safe_name
+from kennel.emulator.loop_thread import LoopThread
 from kennel.emulator.storage import StorageError, Uri
 from kennel.emulator.storage import safe_name as safe_path
 from kennel.emulator.store import Document
@@ -48,10 +48,7 @@ class AsyncInference:
         self._routes = routes
         self._asker = asker
         self._lines: dict[str, Line] = {}  # touched in the loop only
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(ThreadPoolExecutor(_AT_ONCE, "async"))
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="async-inference")
-        self._thread.start()
+        self._loop = LoopThread("async-inference", _AT_ONCE)
 
     async def invoke(self, request: Document) -> Document:
         """InvokeEndpointAsync, from any event loop.
@@ -132,15 +129,13 @@ class AsyncInference:
     def close(self) -> None:
         """Begin nothing more; what has no answer in a few seconds waits for the next server."""
         self._submit(self._close()).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
         self._loop.close()
 
     async def _close(self) -> None:
         await asyncio.gather(*(line.close(_CLOSE_S) for line in self._lines.values()))
 
     def _submit(self, work: Coroutine[Any, Any, None]) -> Future[None]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        return self._loop.submit(work)
 
 
 def _check(route: Route, request: Document, body: bytes | None) -> None:

@@ -142,6 +142,11 @@ class Connections:
             connection.close()
         return answer
 
+    async def close(self) -> None:
+        """Let go of what is kept; another request begins anew."""
+        while self._idle:
+            self._idle.pop().close()
+
     async def _connection(self) -> _Connection:
         while self._idle:
             found = self._idle.pop()

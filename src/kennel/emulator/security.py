@@ -11,6 +11,8 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import botocore.credentials
 from botocore.auth import SigV4Auth
@@ -20,6 +22,7 @@ from starlette.datastructures import Headers
 
 from kennel.emulator.credentials import Credentials
 from kennel.emulator.errors import AwsError
+from kennel.presence import CHALLENGE_HEADER, introduction
 
 CLOCK_SKEW_S = 300
 API_BODY_LIMIT_BYTES = 1024 * 1024
@@ -78,6 +81,7 @@ class Gate:
         """
         self._credentials = credentials
         self._region = region
+        self._port = port
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
 
     def check_source(self, headers: Headers) -> None:
@@ -91,6 +95,10 @@ class Gate:
             raise _denied(f"Host is '{host[:200]}'; the emulator answers to {', '.join(sorted(self._hosts))} only.")
         if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
             raise _denied("The emulator answers no web pages. Use an AWS SDK, the aws CLI or the kennel command.")
+
+    def introduce(self, headers: Headers, home: Path) -> dict[str, Any]:
+        """What `GET /` tells whoever asks which home is served here; nothing to others."""
+        return introduction(headers.get(CHALLENGE_HEADER, ""), self._credentials.secret_access_key, home, self._port)
 
     def check_claim(self, headers: Headers, now_s: float | None = None) -> Claim:
         """Everything about a signature that needs no body, so that a stranger's body is not even read.

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
+from kennel import presence
 from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES, write_json
 from kennel.emulator import request_log
 from kennel.emulator.app import App
@@ -141,23 +140,28 @@ def _announce(home: Home, about: Mapping[str, Any], listening: Callable[[str], N
 @contextlib.contextmanager
 def _only_one(home: Home) -> Iterator[None]:
     """Hold the home's lock; the kernel gives it back however the process ends."""
-    with home.lock_file.open("a") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(presence.hold(home.lock_file))
+        except presence.HeldError:
+            raise EmulatorError(f"{home.path} is served already, by {_who(home)}. Use that one, or end it.") from None
+        except OSError as error:
             raise EmulatorError(
-                f"{home.path} is served already, by {_who(home.server_file)}. Use that one, or end it."
-            ) from None
+                f"{home.lock_file} cannot be written: {error.strerror}. Make room there, or choose another --home."
+            ) from error
         home.server_file.unlink(missing_ok=True)  # of one that was killed
         yield
 
 
-def _who(file: Path) -> str:
+def _who(home: Home) -> str:
+    found = presence.holder(home.lock_file)
     try:
-        other = json.loads(file.read_text(encoding="utf-8"))
-        return f"process {other['pid']} on {other['url']}"
-    except (OSError, ValueError, KeyError):
-        return "a process that does not listen yet"
+        other = json.loads(home.server_file.read_text(encoding="utf-8"))
+        listening = f"process {other['pid']} on {other['url']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"process {found.process.pid}, which does not listen yet" if found and found.process else "a process"
+    is_its_own = found and found.process and found.process.pid == other["pid"]
+    return listening if is_its_own else f"a process that is not the one of {home.server_file}"
 
 
 def _listen(port: int) -> socket.socket:

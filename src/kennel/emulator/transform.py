@@ -9,6 +9,7 @@ from typing import Any
 
 from kennel.emulator.home import Home
 from kennel.emulator.job_threads import JobThreads
+from kennel.emulator.loop_thread import LoopThread
 from kennel.emulator.runners.base import TRANSFORM_LABEL, Runner, RunnerError
 from kennel.emulator.store import Store
 from kennel.emulator.transform_job import ENDED, KIND, TransformJob, TransformTools
@@ -16,11 +17,12 @@ from kennel.emulator.transform_settings import transform_refusals
 
 
 class TransformJobs:
-    """Each job that has not ended lives in a thread."""
+    """Each job that has not ended lives in a thread; one event loop has the connections of all."""
 
     def __init__(self, store: Store, home: Home, runner: Runner, region: str) -> None:
         """Jobs are the documents of kind "transform-job" in `store`."""
-        self._tools = TransformTools(store, home, runner, region)
+        self._loop = LoopThread("transform-connections")
+        self._tools = TransformTools(store, home, runner, region, self._loop)
         self._threads = JobThreads("transform job", lambda name, leaving: TransformJob(name, self._tools, leaving))
 
     def refusals(self, request: Mapping[str, Any]) -> list[str]:
@@ -53,3 +55,4 @@ class TransformJobs:
     def close(self, timeout_s: float = 10) -> None:
         """End the containers; the next server goes on with the objects that are not done."""
         self._threads.close(timeout_s)
+        self._loop.close()

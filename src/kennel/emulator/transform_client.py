@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import sys
 import threading
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kennel.emulator.container_client import Answer, BrokenError, Connections, NotSentError
+from kennel.emulator.loop_thread import LoopClosedError, LoopThread
 
 _PARAMETERS_S = 10.0  # for the answer to GET /execution-parameters
 _FIRST_PAUSE_S = 0.5  # before the first retry; each further one is twice as long
@@ -35,6 +35,7 @@ class AbandonedError(Exception):
 class TransformClient:
     """Invokes one container, from several threads at once, over connections that are kept."""
 
+    loop: LoopThread  # the one in which the connections live
     connections: Connections
     headers: Mapping[str, str]
     timeout_s: float  # of one try
@@ -48,6 +49,7 @@ class TransformClient:
 
         Raises:
             InvocationError: it answers neither with a JSON object nor with 404.
+            AbandonedError: the server ends.
         """
         try:
             answer = self._request("GET", "/execution-parameters", {}, b"", _PARAMETERS_S)
@@ -68,7 +70,7 @@ class TransformClient:
 
         Raises:
             InvocationError: there is none.
-            AbandonedError: the job has ended meanwhile.
+            AbandonedError: the job has ended meanwhile, or the server ends.
         """
         pause_s = _FIRST_PAUSE_S
         for left in range(self.retries, -1, -1):
@@ -93,6 +95,11 @@ class TransformClient:
             pause_s *= 2
         raise AssertionError  # the last round returns or raises
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        with contextlib.suppress(LoopClosedError):  # which has let go of them
+            self.loop.run(self.connections.close())
+
     def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
         """The whole answer within the time."""
 
@@ -100,15 +107,10 @@ class TransformClient:
             async with asyncio.timeout(timeout_s):
                 return await self.connections.request(method, path, headers, body, sys.maxsize)
 
-        return asyncio.run_coroutine_threadsafe(exchange(), _loop()).result()
-
-
-@functools.cache
-def _loop() -> asyncio.AbstractEventLoop:
-    """The event loop of all connections to transform containers, in a thread that ends with the process."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True, name="transform-connections").start()
-    return loop
+        try:
+            return self.loop.run(exchange())
+        except LoopClosedError as error:
+            raise AbandonedError from error
 
 
 def _answer(status: int, body: bytes) -> str:

@@ -23,6 +23,7 @@ from kennel.emulator.container_client import Connections
 from kennel.emulator.home import Home
 from kennel.emulator.inputs import list_items
 from kennel.emulator.log_files import TRANSFORM_LOGS
+from kennel.emulator.loop_thread import LoopThread
 from kennel.emulator.runners.base import TRANSFORM_LABEL, Runner, RunnerError
 from kennel.emulator.serve_container import CancelledError, Serve, ServeContainer, ServeError
 from kennel.emulator.storage import FILE, Item, StorageError
@@ -51,6 +52,7 @@ class TransformTools:
     home: Home
     runner: Runner
     region: str
+    loop: LoopThread  # of the connections to all containers
 
 
 @dataclass
@@ -169,6 +171,7 @@ class TransformJob:
 
     def _client(self, instance: _Instance, settings: TransformSettings) -> TransformClient:
         return TransformClient(
+            self._tools.loop,
             Connections(*instance.container.address()),
             headers=settings.headers,
             timeout_s=settings.timeout_s,
@@ -200,6 +203,8 @@ class TransformJob:
     def _stop_instances(self) -> None:
         self._abandoned.set()
         for instance in self._instances:
+            if instance.client:
+                instance.client.close()
             instance.container.stop(_STOP_GRACE_S)
 
     # ---- objects --------------------------------------------------------------------------------------------------

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.emulator.emulator_harness import running, wait_for
-from tests.emulator.transform.transform_harness import ECHO, IMAGE, job_request, make_model, outputs, said, wait, write
+from tests.emulator.transform.transform_harness import (
+    ECHO,
+    IMAGE,
+    job_request,
+    make_model,
+    outputs,
+    run,
+    said,
+    wait,
+    write,
+)
 from tests.images import build_program, docker
 
 pytestmark = pytest.mark.docker
@@ -40,3 +50,22 @@ def test_a_job_in_containers_goes_on_after_a_kill_and_leaves_no_container(tmp_pa
         assert (start["arguments"], start["model"]) == (["serve"], ["weights.txt"])
         assert start["environ"]["SAGEMAKER_BATCH"] == "true"
     assert not docker(*mine).stdout.strip()
+
+
+@pytest.mark.usefixtures("echo_image")
+@pytest.mark.parametrize("turn", range(4))
+def test_the_first_transform_of_a_fresh_server_has_all_its_answers(tmp_path: Path, turn: int):
+    home = tmp_path / "home"
+    words = {f"n{number:02}_txt": f"word {number} of {turn}" for number in range(12)}
+    write(tmp_path, **words)
+    limits = {"MaxConcurrentTransforms": 6, "MaxPayloadInMB": 6, "BatchStrategy": "SingleRecord"}  # none is asked for
+    for number in range(5):  # twenty servers in all
+        with running(home, "--runner", "docker") as server:
+            if not number:
+                make_model(server, tmp_path / "model")
+            output = {"S3OutputPath": (tmp_path / f"{number}/output").as_uri()}
+            found = run(server, job_request(f"first-{number}", tmp_path, output=output, **limits))
+            assert found["TransformJobStatus"] == "Completed", (number, found)
+            assert outputs(tmp_path / str(number)) == {
+                f"{name.replace('_', '.')}.out": [text] for name, text in words.items()
+            }

@@ -11,6 +11,7 @@ from kennel.driver import connection, doctor, findings, hosting, tables, trainin
 from kennel.driver.commands.context import Context, Result
 from kennel.driver.errors import DriverError
 from kennel.driver.session import Session
+from kennel.driver.whereabouts import Emulator, look
 
 _SHOWN = 20  # of each kind
 _RUNNING = ("jobs", "tuning_jobs", "transform_jobs", "endpoints")
@@ -32,11 +33,11 @@ def _other(problem: str) -> DriverError:
     return DriverError(f"The local SageMaker runs already. {problem}", "kennel down ends it; its jobs go on.")
 
 
-def _process(running: connection.Emulator) -> str:
+def _process(running: Emulator) -> str:
     return f"process {running.pid}, runner {running.runner}"
 
 
-def _emulator(running: connection.Emulator) -> dict[str, Any]:
+def _emulator(running: Emulator) -> dict[str, Any]:
     return {"pid": running.pid, "url": running.url, "region": running.region, "runner": running.runner}
 
 
@@ -49,14 +50,21 @@ def down(context: Context) -> Result:
 def status(context: Context) -> Result:
     """Show what runs; starts nothing."""
     session = context.session
-    running = connection.find(session.home)
+    seen = look(session.home)
+    running = seen.emulator
     alive = session.record.alive()
     paid = [entry for entry in alive if entry.on == "aws"]
     rows: list[tuple[str, Any]] = [
         ("home", session.home.path),
-        ("local SageMaker", f"{running.url}, {_process(running)}" if running else "not running"),
+        ("local SageMaker", f"{running.url}, {_process(running)}" if running else seen.problem or "not running"),
     ]
-    data: dict[str, Any] = {"home": str(session.home.path), "emulator": _emulator(running) if running else None}
+    if seen.problem:
+        rows.append(("what to do", seen.hint))
+    data: dict[str, Any] = {
+        "home": str(session.home.path),
+        "emulator": _emulator(running) if running else None,
+        "problem": seen.problem or None,
+    }
     if running:
         data["jobs"] = _unfinished(session, training.listing, "TrainingJob")
         data["tuning_jobs"] = _unfinished(session, tuning.listing, "HyperParameterTuningJob")

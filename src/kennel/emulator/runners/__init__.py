@@ -21,7 +21,7 @@ def make_runner(choice: str, home: Home) -> Runner:
         raise ValueError(f"There is no runner '{choice}'; choose one of {', '.join(CHOICES)}.")
     if choice != "process":
         try:
-            return DockerRunner(home.path)
+            return DockerRunner(home.path.resolve())  # containers are found again whatever path leads to the home
         except RunnerError:
             if choice == "docker":
                 raise

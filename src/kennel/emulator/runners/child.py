@@ -23,7 +23,8 @@ from typing import IO, Any, Protocol
 
 from kennel.classifier.contract import write_private
 from kennel.emulator.runners import namespaces
-from kennel.emulator.runners.processes import descendants, start_time
+from kennel.emulator.runners.processes import descendants
+from kennel.presence import start_time
 
 LAUNCH, PROCESS, EXIT = "launch.json", "process.json", "exit.json"
 _LINE_BYTES = 256 * 1024  # CloudWatch's largest event

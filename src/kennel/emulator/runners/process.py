@@ -31,7 +31,8 @@ from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS
 from kennel.emulator.runners.commands import Commands, UnknownImageError
 from kennel.emulator.runners.forking import ForkServers
 from kennel.emulator.runners.namespaces import possible
-from kennel.emulator.runners.processes import descendants, memory_percent, processor_s, start_time
+from kennel.emulator.runners.processes import descendants, memory_percent, processor_s
+from kennel.presence import Process
 
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
 _MEETINGS = 200  # whose ports are not given to others before somebody listens there
@@ -137,7 +138,7 @@ class ProcessRunner:
     def _parent(folder: Path) -> int | None:
         """The process id of the living parent of the program."""
         process = _read(folder / PROCESS)
-        alive = process and start_time(process["pid"]) == process["started"]
+        alive = process and Process(process["pid"], process["started"]).is_alive
         return int(process["pid"]) if process and alive else None
 
     def signal(self, handle: str) -> None:

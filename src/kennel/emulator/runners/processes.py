@@ -7,19 +7,9 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from kennel.presence import stat_fields
+
 _PROC = Path("/proc")
-
-
-def start_time(pid: int) -> str | None:
-    """When a process started, as a text to compare: with it a process id is never taken for an older one's.
-
-    None when there is no such process, or it has ended and only waits to be reaped.
-    """
-    if not (_PROC / "self").exists():
-        done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-        return done.stdout.strip() or None
-    fields = _stat(pid)
-    return fields[19] if fields and fields[0] not in ("Z", "X") else None
 
 
 def descendants(pid: int) -> list[int]:
@@ -38,7 +28,7 @@ def descendants(pid: int) -> list[int]:
 def processor_s(pids: Iterable[int]) -> dict[int, float]:
     """The seconds of processor time that each has used, where /proc tells it."""
     ticks = os.sysconf("SC_CLK_TCK")
-    found = {pid: _stat(pid) for pid in pids}
+    found = {pid: stat_fields(pid) for pid in pids}
     return {pid: (int(fields[11]) + int(fields[12])) / ticks for pid, fields in found.items() if fields}
 
 
@@ -64,14 +54,6 @@ def _parents() -> Iterator[tuple[int, int]]:
         yield from (tuple(map(int, line.split())) for line in listing.splitlines())  # type: ignore[misc]
         return
     for folder in _PROC.glob("[0-9]*"):
-        fields = _stat(int(folder.name))
+        fields = stat_fields(int(folder.name))
         if fields and fields[0] != "Z":
             yield int(folder.name), int(fields[1])
-
-
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on; the name before it may hold spaces and brackets."""
-    try:
-        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
