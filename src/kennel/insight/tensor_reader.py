@@ -187,8 +187,10 @@ def _bytes_of(record: Record) -> bytes:
         raise FileNotFoundError(record.file)
     with record.file.open("rb", buffering=0) as file:
         left = os.fstat(file.fileno()).st_size - record.start  # a damaged index may ask for more than memory has
+        if left <= 0:
+            return b""
         file.seek(record.start)
-        return file.read(max(0, min(record.length, left)))
+        return file.read(min(record.length, left))
 
 
 def _state(file: Path) -> tuple[int, int]:
