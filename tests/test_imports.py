@@ -105,6 +105,20 @@ def test_a_fact_has_one_owner(text: str, owner: str) -> None:
     assert holders <= {owner}
 
 
+def test_smdebug_is_for_the_hook_and_for_rules_of_its_class_alone() -> None:
+    """It needs a compiler to install, so that a user's machine does without; and so with what only smdebug needs."""
+    importers = {name_of(path) for path in modules() if any(name.split(".")[0] == "smdebug" for name in imports(path))}
+    assert importers == {
+        "kennel.classifier.debugging", "kennel.classifier.tensor_files", "kennel.insight.custom",
+        "kennel.insight.smdebug_trial",
+    }  # fmt: skip
+    for path in modules():
+        if name_of(path).startswith(("kennel.driver", "kennel.emulator", "kennel.insight")):
+            tops = {name.split(".")[0] for name in imports(path)}
+            assert not tops & {"requests", "psutil", "google", "pyinstrument"}, path
+            assert "pandas" not in tops or name_of(path).startswith(("kennel.insight.profile", "kennel.insight.tuning"))
+
+
 def code_of(path: Path) -> str:
     """The module's names and values, without docstrings and comments, which may speak of anything."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""smdebug's hook: what it saves and when. Besides `tensor_files.py` the only file that imports smdebug.
+"""smdebug's hook: what it saves and when. With `tensor_files.py` the only file of the trainer that imports it.
 
 With a `debughookconfig.json` (the request's DebugHookConfig) the hook does what that says. Without one it is cheap and
 useful by itself: losses often, and a few reductions of gradients, weights and activations at an interval that follows

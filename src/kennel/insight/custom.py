@@ -1,4 +1,4 @@
-"""Rules of users: a Python file with a subclass of smdebug's `Rule`, run as smdebug's users know it."""
+"""Rules of users: a Python file with a subclass of smdebug's `Rule`, run as smdebug's users know it, or of Kennel's."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from kennel.insight.errors import InsightError
 from kennel.insight.finding import Finding
 from kennel.insight.parameters import fill
 from kennel.insight.rules.base import Rule
+from kennel.insight.smdebug_trial import REQUIREMENTS, SmdebugTrial, rule_class
 from kennel.insight.trial import Step, Trial
 
 
 class CustomRule:
     """A user's rule, asked at each step by its own `invoke`, which fetches what `set_required_tensors` names."""
 
-    def __init__(self, rule: Any, parameters: Mapping[str, Any]) -> None:
-        """Take an instance of smdebug's Rule."""
-        self._rule = rule
+    def __init__(self, rule: Any, parameters: Mapping[str, Any], theirs: SmdebugTrial) -> None:
+        """Take an instance of smdebug's Rule, and the trial that it asks."""
+        self._rule, self._theirs = rule, theirs
         self._given = dict(parameters)
         self.datapoints = 0
 
@@ -39,6 +40,8 @@ class CustomRule:
             TensorUnavailableForStep,
         )
 
+        if not self._theirs.has(step.number):
+            return  # smdebug would wait for it
         try:
             self._rule.invoke(step.number)
             self.datapoints += 1
@@ -72,7 +75,7 @@ def load(file: Path, name: str, given: Mapping[str, str]) -> Callable[[Trial], A
         given: its constructor's arguments but base_trial, as strings; they are read by their defaults' types.
 
     Raises:
-        InsightError: there is no such file, class or argument.
+        InsightError: there is no such file, class or argument, or a package that the file imports is not installed.
     """
     if not file.is_file():
         raise InsightError(f"There is no file {file} with a rule.")
@@ -82,7 +85,7 @@ def load(file: Path, name: str, given: Mapping[str, str]) -> Callable[[Trial], A
     if issubclass(found, Rule):
         return lambda trial: found(trial, given)
     arguments = _arguments(found, given)
-    return lambda trial: CustomRule(_instance(found, trial, arguments), arguments)
+    return lambda trial: _judge(found, SmdebugTrial(trial), arguments)
 
 
 def _module(file: Path) -> Any:
@@ -93,17 +96,24 @@ def _module(file: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InsightError(f"{file} cannot be imported: {type(error).__name__}: {error}.") from error
+        raise InsightError(f"{file} cannot be imported: {type(error).__name__}: {error}.{_hint(file)}") from error
     return module
 
 
-def _class(module: Any, file: Path, name: str) -> Any:
-    from smdebug.rules.rule import Rule as TheirRule
+def _hint(file: Path) -> str:
+    """What to install, where smdebug is missing or something that it does not declare."""
+    if rule_class() is not None or b"smdebug" not in file.read_bytes():
+        return ""
+    wanted = " ".join(f"'{requirement}'" for requirement in REQUIREMENTS)
+    return f" Rules of smdebug's class need smdebug: pip install {wanted}"
 
+
+def _class(module: Any, file: Path, name: str) -> Any:
+    bases = tuple(filter(None, (rule_class(), Rule)))
     own = {
         key: value
         for key, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, TheirRule | Rule) and value.__module__ == module.__name__
+        if isinstance(value, type) and issubclass(value, bases) and value.__module__ == module.__name__
     }
     if name and name in own:
         return own[name]
@@ -138,13 +148,13 @@ def _arguments(found: Any, given: Mapping[str, str]) -> dict[str, Any]:
     return known
 
 
-def _instance(found: Any, trial: Trial, arguments: Mapping[str, Any]) -> Any:
+def _judge(found: Any, theirs: SmdebugTrial, arguments: Mapping[str, Any]) -> CustomRule:
     extra = {"action_str": None} if "action_str" in inspect.signature(found.__init__).parameters else {}
-    return found(trial.smdebug, **extra, **arguments)
+    return CustomRule(found(theirs.trial, **extra, **arguments), arguments, theirs)
 
 
 def _accept_the_documented_constructor() -> None:
     """The developer guide's examples call `super().__init__(base_trial)`; smdebug 1.0.34 asks for `action_str`, too."""
-    from smdebug.rules.rule import Rule as TheirRule
-
-    TheirRule.__init__.__defaults__ = (None, None)
+    theirs = rule_class()
+    if theirs is not None:
+        theirs.__init__.__defaults__ = (None, None)

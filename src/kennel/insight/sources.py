@@ -139,7 +139,7 @@ class S3Copy:
 
     def _objects(self) -> Iterator[tuple[str, str, float]]:
         if self._client is None:
-            import boto3  # of smdebug's own needs; half a second, which files need not wait for
+            import boto3  # half a second, which files need not wait for
             from botocore.config import Config
 
             session = boto3.Session()

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kennel.insight.events import Array
 from kennel.insight.finding import Finding
 from kennel.insight.parameters import parameter
 from kennel.insight.rules.base import EVAL, Rule
 from kennel.insight.rules.predictions import confusion, pair_at
-from kennel.insight.trial import Array, Step
+from kennel.insight.trial import Step
 
 _SAMPLES_A_CLASS = 50  # fewer differ by chance more than tenfold
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from kennel.insight.trial import Array, Step, Trial
+from kennel.insight.events import Array
+from kennel.insight.trial import Step, Trial
 
 
 def activities(

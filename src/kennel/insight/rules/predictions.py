@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from kennel.insight.trial import Array, Step, Trial
+from kennel.insight.events import Array
+from kennel.insight.trial import Step, Trial
 
 Pair = tuple[Array, Array]
 

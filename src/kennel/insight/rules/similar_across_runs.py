@@ -46,7 +46,7 @@ class SimilarAcrossRuns(Rule):
         twin = twins.get((step.mode, step.mode_step))
         if twin is None:
             return
-        theirs = set(other.smdebug.tensor_names(step=twin.number))
+        theirs = set(other.saved(twin))
         for tensor in self.trial.names(step, collections=self.p.collection_names, regexes=self.p.tensor_regex):
             distance = self._distance(tensor, step, other, twin) if tensor in theirs else None
             if distance is None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kennel.insight.events import Array
 from kennel.insight.finding import Finding
 from kennel.insight.parameters import TensorChoice, parameter
 from kennel.insight.rules.base import Rule
-from kennel.insight.trial import Array, Step
+from kennel.insight.trial import Step
 
 _REDUCTIONS = (("min", False), ("max", False), ("mean", False), ("mean", True), ("l2", False))
 
