@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.emulator.printing import (
     wait_for_lines,
 )
 from tests.images import build_program, docker
+from tests.private_daemon import Daemon, private_daemon
 
 ODD_VARIABLES = {
     "MY_RETURN": "ends in a return\r",
@@ -97,40 +99,95 @@ def test_odd_values_of_the_environment_arrive_whole(server: Emulator, tmp_path: 
     assert json.loads(messages(server, "variables")[0]) == ODD_VARIABLES
 
 
+def end(server: Emulator, name: str, folder: Path) -> list[str]:
+    """Let a slow printer end when it has printed for some time; what it has printed."""
+    wait_for_lines(server, name, len(messages(server, name)) + 12)
+    (folder / "input/end").touch()
+    job = finish(server, name)
+    found = lines(printed(folder, name).replace(printer.TOLD, printer.TOLD + b"\n"))
+    assert job["FinalMetricDataList"][0]["Value"] == int(found[-1].partition("step=")[2].split()[0])
+    return found
+
+
 def test_a_killed_emulator_goes_on_where_it_was(runner: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        with emulator(tmp_path / "home", runner) as server:
+            if not (tmp_path / "input").exists():
+                start(server, "killed", tmp_path, "slow")
+                wait_for_lines(server, "killed", 1)
+            wait_for_lines(server, "killed", len(messages(server, "killed")) + 12)
+            server.stop(signal.SIGKILL)
     with emulator(tmp_path / "home", runner) as server:
-        start(server, "killed", tmp_path, "slow", HyperParameters={"steps": "100"})
-        wait_for_lines(server, "killed", 15)
-        server.stop(signal.SIGKILL)
-    with emulator(tmp_path / "home", runner) as server:
-        job = finish(server, "killed")
-        assert messages(server, "killed") == lines(printed(tmp_path, "killed"))
-    assert job["FinalMetricDataList"][0]["Value"] == 99
+        expected = end(server, "killed", tmp_path)
+        assert messages(server, "killed") == expected
 
 
 @pytest.mark.docker
 def test_a_connection_that_was_killed_is_made_again(printer_image: str, tmp_path: Path) -> None:  # noqa: ARG001
     with emulator(tmp_path / "home", "docker") as server:
-        start(server, "cut", tmp_path, "slow", HyperParameters={"steps": "80"})
+        start(server, "cut", tmp_path, "slow")
         for count in (10, 30, 50):
             wait_for_lines(server, "cut", count)
             for process in descendants(server.process.pid):
                 if b"dial-stdio" in Path(f"/proc/{process}/cmdline").read_bytes():
                     os.kill(process, signal.SIGKILL)
-        finish(server, "cut")
-        assert messages(server, "cut") == lines(printed(tmp_path, "cut"))
+        expected = end(server, "cut", tmp_path)
+        assert messages(server, "cut") == expected
 
 
 @pytest.mark.docker
-def test_a_restarted_container_is_followed_to_its_second_end(printer_image: str, tmp_path: Path) -> None:  # noqa: ARG001
+def test_a_restarted_container_is_followed_to_its_last_end(printer_image: str, tmp_path: Path) -> None:  # noqa: ARG001
     with emulator(tmp_path / "home", "docker") as server:
-        start(server, "again", tmp_path, "slow", HyperParameters={"steps": "60"})
-        wait_for_lines(server, "again", 20)
-        [container] = docker("ps", "--quiet", "--filter=name=job.again.algo-1$").stdout.split()
-        docker("restart", container)
-        job = finish(server, "again")
-        found = lines(printed(tmp_path, "again").replace(b"'s end", b"'s end\n"))
-        assert messages(server, "again") == found
-        assert "told to end, without a line's end" in found
-        assert found[-1].startswith("life ")
-    assert job["FinalMetricDataList"][0]["Value"] == 59
+        start(server, "again", tmp_path, "slow")
+        for count in (10, 30):
+            wait_for_lines(server, "again", count)
+            docker("restart", *docker("ps", "--quiet", "--filter=name=job.again.algo-1$").stdout.split())
+        expected = end(server, "again", tmp_path)
+        assert messages(server, "again") == expected
+        assert expected.count(printer.TOLD.decode()) == 2
+
+
+@pytest.fixture(scope="module")
+def daemon(printer_image: str) -> Iterator[Daemon]:
+    """Its own options would keep the last kilobyte of a log, and drop what comes too fast."""
+    options = [f"--log-opt={option}" for option in ("max-size=1k", "max-file=1", "mode=non-blocking")]
+    with private_daemon(*options) as made:
+        with subprocess.Popen(["docker", "save", printer_image], stdout=subprocess.PIPE) as saved:
+            subprocess.run(["docker", "--host", made.url, "load"], stdin=saved.stdout, check=True, capture_output=True)
+        yield made
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restarted_engine_is_asked_again(daemon: Daemon, number: signal.Signals, tmp_path: Path) -> None:
+    with emulator(tmp_path / "home", "docker", DOCKER_HOST=daemon.url) as server:
+        start(server, "engine", tmp_path, "slow", EnableNetworkIsolation=True)
+        wait_for_lines(server, "engine", 10)
+        for _ in range(2):
+            daemon.end(number)
+            daemon.start()
+            wait_for_lines(server, "engine", len(messages(server, "engine")) + 12)
+        expected = end(server, "engine", tmp_path)
+        assert messages(server, "engine") == expected
+
+
+@pytest.mark.docker
+def test_a_program_that_ends_while_nobody_looks_has_its_whole_log(daemon: Daemon, tmp_path: Path) -> None:
+    with emulator(tmp_path / "home", "docker", DOCKER_HOST=daemon.url) as server:
+        start(server, "alone", tmp_path, "slow", EnableNetworkIsolation=True)
+        wait_for_lines(server, "alone", 10)
+        server.stop(signal.SIGKILL)
+    daemon.end(signal.SIGKILL)
+    (tmp_path / "input/end").touch()
+    daemon.start()
+    with emulator(tmp_path / "home", "docker", DOCKER_HOST=daemon.url) as server:
+        finish(server, "alone")
+        assert messages(server, "alone") == lines(printed(tmp_path, "alone"))
+
+
+@pytest.mark.docker
+def test_the_engines_own_log_options_drop_nothing(daemon: Daemon, tmp_path: Path) -> None:
+    with emulator(tmp_path / "home", "docker", DOCKER_HOST=daemon.url) as server:
+        start(server, "options", tmp_path, "oddities", EnableNetworkIsolation=True)
+        finish(server, "options")
+        assert messages(server, "options") == lines(printer.oddities())

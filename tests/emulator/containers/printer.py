@@ -1,8 +1,8 @@
 """A training program that prints what logs are broken by: the hyperparameter `mode` says what.
 
-`oddities`, `long` and `streams` are what `oddities()`, `long_lines()` and `streams()` give. `slow` prints `steps`
-numbered lines, one at a time, some of them of 20 KB; on SIGTERM it ends with a line that has no end. What it has
-printed is in output/data/printed.
+`oddities`, `long` and `streams` are what `oddities()`, `long_lines()` and `streams()` give. `slow` prints
+numbered lines, one at a time, some of them of 20 KB, until there is a file `end` in its channel; on SIGTERM it ends
+with a line that has no end. What it has printed is in output/data/printed.
 """
 
 import json
@@ -14,6 +14,7 @@ import time
 
 PIECE = 16 * 1024  # what docker takes of a line at once
 EVENT = 256 * 1024 - 26  # CloudWatch's largest event
+TOLD = b"told to end, without a line's end"
 
 
 def oddities():
@@ -56,27 +57,28 @@ def write(stream, data):
         data = data[os.write(stream, data) :]
 
 
-def slow(steps, printed):
-    ended = []
-    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+def slow(printed, end):
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
     life = printed.stat().st_size if printed.exists() else 0
+    step = 0
     with printed.open("ab", buffering=0) as record:
-        for step in range(steps):
+        while not (told or end.exists()):
             line = b"life %d step=%d " % (life, step) + numbered(20_000 if step % 10 == 9 else 20) + b"\n"
-            if ended:
-                line = b"told to end, without a line's end"
             write(1, line)
             record.write(line)
-            if ended:
-                return
+            step += 1
             time.sleep(0.05)
+        if told:
+            write(1, TOLD)
+            record.write(TOLD)
 
 
 def main():
     base = pathlib.Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
     given = json.loads((base / "input/config/hyperparameters.json").read_text())
     if given["mode"] == "slow":
-        slow(int(given["steps"]), base / "output/data/printed")
+        slow(base / "output/data/printed", base / "input/data/train/end")
     elif given["mode"] == "streams":
         for stream, data in streams():
             write(stream, data)
