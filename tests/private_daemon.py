@@ -36,11 +36,12 @@ class Daemon:
         places = [f"--{name}={self._folder / name}" for name in ("data-root", "exec-root", "pidfile")]
         alone = ["--bridge=none", "--iptables=false", "--ip-masq=false", "--live-restore"]
         command = ["dockerd", "--host", self.url, *places, *alone, *self._options]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + _START_S
         while docker("--host", self.url, "info", check=False).returncode:
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process is None or self._process.poll() is not None:  # its containerd can be too slow for it
+                with (self._folder / "log").open("ab") as log:
+                    self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            if time.monotonic() > deadline:
                 unavailable(f"no daemon can be started here: {(self._folder / 'log').read_text()[-2000:]}")
             time.sleep(0.1)
 
@@ -64,4 +65,5 @@ def private_daemon(*options: str) -> Iterator[Daemon]:
         for container in daemon.docker("ps", "--all", "--quiet", check=False).split():
             daemon.docker("rm", "--force", container, check=False)
         daemon.end()
+        subprocess.run(["umount", str(folder / "data-root")], capture_output=True, check=False)  # if one was killed
         shutil.rmtree(folder, ignore_errors=True)

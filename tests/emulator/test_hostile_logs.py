@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from kennel.emulator.runners.processes import descendants
 from tests.emulator.containers import printer
-from tests.emulator.emulator_harness import Emulator
+from tests.emulator.emulator_harness import Emulator, wait_for
 from tests.emulator.jobs.conftest import BOTH
 from tests.emulator.printing import (
     IMAGE,
@@ -122,6 +123,18 @@ def test_a_killed_emulator_goes_on_where_it_was(runner: str, tmp_path: Path) -> 
         assert messages(server, "killed") == expected
 
 
+def test_what_ended_while_there_was_no_emulator_has_its_whole_log(runner: str, tmp_path: Path) -> None:
+    with emulator(tmp_path / "home", runner) as server:
+        start(server, "alone", tmp_path, "slow")
+        wait_for_lines(server, "alone", 3)
+        server.stop(signal.SIGKILL)
+    time.sleep(1)  # it prints meanwhile
+    (tmp_path / "input/end").touch()
+    with emulator(tmp_path / "home", runner) as server:
+        finish(server, "alone")
+        assert messages(server, "alone") == lines(printed(tmp_path, "alone"))
+
+
 @pytest.mark.docker
 def test_a_connection_that_was_killed_is_made_again(printer_image: str, tmp_path: Path) -> None:  # noqa: ARG001
     with emulator(tmp_path / "home", "docker") as server:
@@ -172,17 +185,20 @@ def test_a_restarted_engine_is_asked_again(daemon: Daemon, number: signal.Signal
 
 
 @pytest.mark.docker
-def test_a_program_that_ends_while_nobody_looks_has_its_whole_log(daemon: Daemon, tmp_path: Path) -> None:
+def test_what_ends_while_the_engine_is_away_says_that_its_log_does_not(daemon: Daemon, tmp_path: Path) -> None:
     with emulator(tmp_path / "home", "docker", DOCKER_HOST=daemon.url) as server:
-        start(server, "alone", tmp_path, "slow", EnableNetworkIsolation=True)
-        wait_for_lines(server, "alone", 10)
-        server.stop(signal.SIGKILL)
-    daemon.end(signal.SIGKILL)
-    (tmp_path / "input/end").touch()
-    daemon.start()
-    with emulator(tmp_path / "home", "docker", DOCKER_HOST=daemon.url) as server:
-        finish(server, "alone")
-        assert messages(server, "alone") == lines(printed(tmp_path, "alone"))
+        start(server, "away", tmp_path, "slow", EnableNetworkIsolation=True)
+        wait_for_lines(server, "away", 10)
+        program = daemon.docker("inspect", "--format={{.State.Pid}}", daemon.docker("ps", "--quiet"))
+        daemon.end()
+        wait_for(lambda: "Cannot connect" in docker("--host", daemon.url, "info", check=False).stderr)
+        (tmp_path / "input/end").touch()
+        wait_for(lambda: not Path(f"/proc/{program}").exists())
+        daemon.start()
+        finish(server, "away")
+        *found, said = messages(server, "away")
+    assert said.startswith("[kennel]: the engine was away when this container ended")
+    assert found == lines(printed(tmp_path, "away"))[: len(found)]
 
 
 @pytest.mark.docker

@@ -26,6 +26,7 @@ LOG_END_S = 60.0  # in which the engine gives nothing of the log of a container 
 _RESTART_S = 10.0  # from the end of a container that somebody else ended to its next start
 _AGAIN_S, _SELDOM_S = 0.2, 2.0  # between two tries
 _CREATED_S = 60.0  # from a container's creation to its start
+_AWAY = "[kennel]: the engine was away when this container ended: what it printed meanwhile is not in this log"
 _KNOWN = 64  # frames that are compared to find the place in the end of a log
 _TAILS = (256, 4096)  # frames
 _ALIVE = ("created", "running", "paused", "restarting", "removing")
@@ -100,6 +101,7 @@ class Follower(threading.Thread):
         self.problem = ""  # why the engine cannot be asked
         self.is_ours = False  # whether we have told the container to end
         self.copied = 0  # frames
+        self._was_away = False  # the engine, since the last frame
         self._log_file = log_file
         self._stream: EngineStream | None = None
         self._leave = threading.Event()
@@ -150,7 +152,7 @@ class Follower(threading.Thread):
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
             self.copied += 1
-            self.problem = ""
+            self.problem, self._was_away = "", False
             yield frame
 
     def _look(self) -> State | dict[str, Any] | None:
@@ -160,7 +162,7 @@ class Follower(threading.Thread):
         except MissingContainerError:
             return Lost("The container is gone: somebody removed it.")
         except RunnerError as error:
-            self.problem = str(error)
+            self.problem, self._was_away = str(error), True
             return None
         self.problem = ""
         if found["State"]["Status"] == "created" and _age_s(found["Created"]) > _CREATED_S:
@@ -173,6 +175,7 @@ class Follower(threading.Thread):
         Who follows is let go before the engine has told the last line, if that has no end. So it is asked once more.
         """
         deadline = time.monotonic() + LOG_END_S
+        was_away = self._was_away
         while not self._rest(copy):
             before = self.copied
             if self._leave.wait(_AGAIN_S):
@@ -183,6 +186,8 @@ class Follower(threading.Thread):
                 copy.say(f"[kennel]: the log ends here: the engine did not give the rest of it within {LOG_END_S:g} s")
                 break
         copy.finish()
+        if was_away:
+            copy.say(_AWAY)
         return not self._is_restarted(found)
 
     def _rest(self, copy: _Copy) -> bool:
