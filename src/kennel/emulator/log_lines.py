@@ -154,25 +154,31 @@ def reversed_events(file: Path) -> Iterator[dict[str, Any]]:
     """The events of a log file from its end on, read by blocks."""
     try:
         with file.open("rb") as log:
-            for line in _reversed_lines(log.fileno(), log.seek(0, os.SEEK_END)):
-                with contextlib.suppress(ValueError):  # unfinished, or what a killed writer left
+            for _, line in reversed_lines(log.fileno(), log.seek(0, os.SEEK_END)):
+                with contextlib.suppress(ValueError):  # what a killed writer left
                     yield json.loads(line)
     except FileNotFoundError:
         return
 
 
-def _reversed_lines(descriptor: int, end: int) -> Iterator[bytes]:
-    parts: list[bytes] = []  # of a line whose beginning is not read yet, the last one first
+def reversed_lines(descriptor: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """The whole lines of a file that end before a place, from the last one on, each with its own place."""
+    parts: list[bytes] | None = None  # of a line whose beginning is not read yet, the last one first
     while end:
         size = min(end, _TAIL_BYTES)
         end -= size
         first, *others = os.pread(descriptor, size, end).split(b"\n")
-        if others:
-            yield others.pop() + b"".join(reversed(parts))
+        place = end + size
+        for part in reversed(others):
+            place -= len(part)
+            if parts is not None:
+                yield place, b"".join([part, *reversed(parts)]) + b"\n"
+            place -= 1
             parts = []
-            yield from reversed(others)
-        parts.append(first)
-    yield b"".join(reversed(parts))
+        if parts is not None:
+            parts.append(first)
+    if parts is not None:
+        yield 0, b"".join(reversed(parts)) + b"\n"
 
 
 def texts(events: Iterable[dict[str, Any]]) -> Iterator[str]:
