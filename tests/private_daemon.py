@@ -35,7 +35,8 @@ class Daemon:
     def start(self) -> None:
         places = [f"--{name}={self._folder / name}" for name in ("data-root", "exec-root", "pidfile")]
         alone = ["--bridge=none", "--iptables=false", "--ip-masq=false", "--live-restore"]
-        command = ["dockerd", "--host", self.url, *places, *alone, *self._options]
+        # In a network of its own: a daemon without a bridge removes docker0, which another one may use.
+        command = ["unshare", "--net", "dockerd", "--host", self.url, *places, *alone, *self._options]
         deadline = time.monotonic() + _START_S
         while docker("--host", self.url, "info", check=False).returncode:
             if self._process is None or self._process.poll() is not None:  # its containerd can be too slow for it

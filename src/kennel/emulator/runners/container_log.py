@@ -101,7 +101,7 @@ class Follower(threading.Thread):
         self.problem = ""  # why the engine cannot be asked
         self.is_ours = False  # whether we have told the container to end
         self.copied = 0  # frames
-        self._was_away = False  # the engine, since the last frame
+        self._was_away = False  # the engine, since the container was seen to run
         self._log_file = log_file
         self._stream: EngineStream | None = None
         self._leave = threading.Event()
@@ -128,6 +128,8 @@ class Follower(threading.Thread):
                 self._read(copy.resume, follow=True)
                 failures = 0 if self.copied > before else failures + 1
                 found = self._look()
+                while self.problem and not self._leave.wait(_AGAIN_S):
+                    found = self._look()
                 if isinstance(found, dict) and self._finish(copy, found):
                     found = _exited(found["State"])
                 if isinstance(found, Exited | Lost):
@@ -152,7 +154,6 @@ class Follower(threading.Thread):
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
             self.copied += 1
-            self.problem, self._was_away = "", False
             yield frame
 
     def _look(self) -> State | dict[str, Any] | None:
@@ -167,7 +168,10 @@ class Follower(threading.Thread):
         self.problem = ""
         if found["State"]["Status"] == "created" and _age_s(found["Created"]) > _CREATED_S:
             return Lost("The container was created, but never started: whoever was to do that ended meanwhile.")
-        return None if found["State"]["Status"] in _ALIVE else found
+        if found["State"]["Status"] not in _ALIVE:
+            return found
+        self._was_away = False
+        return None
 
     def _finish(self, copy: _Copy, found: dict[str, Any]) -> bool:
         """Copy the rest of the log of a container that has ended; False when it runs again.
