@@ -20,8 +20,8 @@ class TransformJobs:
 
     def __init__(self, store: Store, home: Home, runner: Runner, region: str) -> None:
         """Jobs are the documents of kind "transform-job" in `store`."""
-        self._tools = TransformTools(store, home, runner, region)
         self._threads = JobThreads("transform job", lambda name, leaving: TransformJob(name, self._tools, leaving))
+        self._tools = TransformTools(store.patient(self._threads.leaving), home, runner, region)
 
     def refusals(self, request: Mapping[str, Any]) -> list[str]:
         """Why a request that AWS might accept cannot be done here, or would fail anyway; empty when it can."""

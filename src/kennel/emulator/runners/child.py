@@ -12,23 +12,26 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NoReturn, Protocol
 
 from kennel.classifier.contract import write_private
 from kennel.emulator.runners import namespaces
+from kennel.emulator.runners.base import RunnerError
 from kennel.emulator.runners.processes import descendants, start_time
+from kennel.emulator.runners.pump import Pump
 
 LAUNCH, PROCESS, EXIT = "launch.json", "process.json", "exit.json"
-_LINE_BYTES = 256 * 1024  # CloudWatch's largest event
+_RESERVE, _RESERVE_BYTES = "reserve", 1 << 16
+_EXIT_BYTES = 100  # are kept free for how it ended, so that a program that fills the disk can end
+_AGAIN_S = 0.5
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
-_LOG_END_S = 5  # for what a descendant that got away keeps open
 
 
 def read_launch(folder: Path) -> dict[str, Any]:
@@ -40,20 +43,6 @@ def read_launch(folder: Path) -> dict[str, Any]:
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":  # elsewhere what the program leaves behind is only found by its process group
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-def _pump(pipe: IO[bytes], folder: Path) -> None:
-    """Append every line with the time at which it came; a line that a kill cut short counts as one."""
-    line = pipe.readline(_LINE_BYTES)
-    log_file = Path(read_launch(folder)["log_file"])
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("ab", buffering=0) as log:
-        while line:
-            text = line.decode("utf-8", "replace").rstrip("\r\n")
-            event = {"timestamp": time.time_ns() // 1_000_000, "message": text}
-            with contextlib.suppress(OSError):  # a full disk must not end the program; the next line may fit
-                log.write((json.dumps(event) + "\n").encode())
-            line = pipe.readline(_LINE_BYTES)
 
 
 class Program(Protocol):
@@ -75,6 +64,8 @@ def enter(launch: dict[str, Any]) -> None:
         OSError: the machine does not allow it.
     """
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)  # nothing runs on without somebody who notes its end
+    if "open_files" in launch:  # the emulator has raised its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(launch["open_files"]))
     namespaces.enter(launch["hosts_file"], isolated=launch["isolated"], read_only=launch["read_only"])
 
 
@@ -120,9 +111,11 @@ def supervise(folder: Path, ready: int, begin: Callable[[dict[str, Any]], Progra
     launch = read_launch(folder)
     _prctl(_SET_CHILD_SUBREAPER, 1)
     try:
+        note_end = _reserve(folder / EXIT)
+        (folder / _RESERVE).write_bytes(bytes(_RESERVE_BYTES))
         process = begin(launch)
     except (OSError, subprocess.SubprocessError) as error:
-        os.write(ready, str(error).encode())
+        os.write(ready, problem_of(error).encode())
         return
     program = process.pid
     signal.signal(signal.SIGTERM, lambda *_: _tell(program))
@@ -130,11 +123,42 @@ def supervise(folder: Path, ready: int, begin: Callable[[dict[str, Any]], Progra
     write_private(folder / PROCESS, {"pid": os.getpid(), "started": start_time(os.getpid()), "program": program})
     os.close(ready)
     assert process.stdout is not None  # noqa: S101 - asked for above
-    pump = threading.Thread(target=_pump, args=(process.stdout, folder), daemon=True)
-    pump.start()
+    pump = Pump(process.stdout, lambda: Path(read_launch(folder)["log_file"]), folder / _RESERVE)
     code = _wait(program)
-    pump.join(_LOG_END_S)
-    write_private(folder / EXIT, {"code": code, "ended": time.time()})
+    pump.finish()
+    note_end({"code": code, "ended": time.time()})
+
+
+def _reserve(file: Path) -> Callable[[dict[str, Any]], None]:
+    """What writes the end of a run into a file that has its room already; nobody takes it for an end before."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(descriptor, b" " * _EXIT_BYTES)
+
+    def note_end(end: dict[str, Any]) -> None:
+        while True:
+            try:
+                os.pwrite(descriptor, json.dumps(end).encode().ljust(_EXIT_BYTES), 0)
+                return
+            except OSError:  # a file system that writes nothing in its place: until there is room
+                time.sleep(_AGAIN_S)
+
+    return note_end
+
+
+def problem_of(error: BaseException) -> str:
+    """Why a program could not be started, for `raise_problem`: an errno, or 0, and a text."""
+    return f"{getattr(error, 'errno', None) or 0} {' '.join(str(error).split()) or repr(error)}"
+
+
+def raise_problem(text: str, prefix: str = "") -> NoReturn:
+    """Raise what `problem_of` said in another process.
+
+    Raises:
+        RunnerError: always; its cause is an OSError with the errno, if there was one.
+    """
+    code, _, said = text.partition(" ")
+    cause = OSError(int(code), said) if code.isdecimal() and int(code) else None
+    raise RunnerError(f"{prefix}{said if code.isdecimal() else text}") from cause
 
 
 def _tell(program: int) -> None:
@@ -145,14 +169,19 @@ def _tell(program: int) -> None:
 def main(folder: Path) -> int:
     """Leave the caller behind; return when the program has started, with 1 and the reason when it has not."""
     reader, ready = os.pipe()
-    if os.fork() == 0:
+    try:
+        is_parent = os.fork() == 0
+    except OSError as error:
+        sys.stderr.write(problem_of(error))
+        return 1
+    if is_parent:
         os.close(reader)
         try:
             leave(folder)
             supervise(folder, ready)
         except BaseException as error:  # whatever it is, the caller must not take it for a start
             with contextlib.suppress(OSError):
-                os.write(ready, repr(error).encode())
+                os.write(ready, problem_of(error).encode())
             raise
         finally:
             os._exit(0)

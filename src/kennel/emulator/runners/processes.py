@@ -70,8 +70,12 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on; the name before it may hold spaces and brackets."""
+    """The fields of /proc/PID/stat from the state on; the name before it may hold spaces and brackets.
+
+    Raises:
+        OSError: it cannot be read now, as with too many open files; that does not mean that the process is gone.
+    """
     try:
         return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
