@@ -80,15 +80,19 @@ def _boot() -> str:
     """Names this start of the machine, since when the start time counts; after the next one, numbers come again."""
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return "-"
 
 
 def stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on; the name before it may hold spaces and brackets."""
+    """The fields of /proc/PID/stat from the state on; the name before it may hold spaces and brackets.
+
+    Raises:
+        OSError: it cannot be read now, as with too many open files; that does not mean that the process is gone.
+    """
     try:
         return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
 
 

@@ -21,9 +21,11 @@ from kennel.emulator.operations.context import Context
 from kennel.emulator.protocol import validate
 from kennel.emulator.query_tables import QUERIES
 from kennel.emulator.security import API_BODY_LIMIT_BYTES, Claim, Gate, Head
+from kennel.emulator.shortages import shortage_of
 from kennel.emulator.wire import RestWire, Wire, error_wire, wire_of
 
 _LINGER_S = 2  # how long a body that is too large is read and dropped, so that its sender reads the refusal
+UNAVAILABLE = "ServiceUnavailable"  # AWS's common error; its clients try again by themselves
 _SIGNING_NAMES = {"sagemaker-runtime": "sagemaker", "cloudwatch": "monitoring"}  # where they differ from botocore's
 
 
@@ -78,6 +80,12 @@ class App:
             notes.update(error=error.code, message=error.message[:1000])
             return wire.error(error), notes
         except Exception as error:
+            shortage = shortage_of(error, self._context.home.path)
+            if shortage:
+                notes.update(error=UNAVAILABLE, message=str(shortage))
+                return wire.error(
+                    AwsError(UNAVAILABLE, f"The local SageMaker cannot do this now. {shortage}", 503)
+                ), notes
             request_log.fault("fault", error, path=head.path, **notes)
             message = f"The emulator failed: {type(error).__name__}. Its emulator.log has the traceback."
             return wire.error(AwsError("InternalFailure", message, 500)), {**notes, "error": "InternalFailure"}

@@ -7,14 +7,15 @@ import contextlib
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kennel.emulator.asking import INVOCATIONS, Asker, Limits
 from kennel.emulator.async_queue import ANSWER, FAILURE, Item, Outcome, Queue
 from kennel.emulator.container_client import BrokenError, NotSentError
 from kennel.emulator.errors import AwsError, ModelError
+from kennel.emulator.shortages import passes, told
 from kennel.emulator.storage import FILE, StorageError, Uri, storage_of
 from kennel.emulator.variants import Routes, Target
 
@@ -25,6 +26,7 @@ _UNREACHED_S = 0.3  # until a dead instance is out of the route
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0  # between tries to put an answer where it belongs
 _BLOCK_BYTES = 1 << 20
 _DEFAULT_TTL_S, _DEFAULT_INVOCATION_S = 21_600, 900
+_T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)
 
 
@@ -104,7 +106,10 @@ class Line:
             outcome = await self._ask(item, target)
         except Exception as error:  # whatever it is, who asked is told, and the others go on
             _LOG.exception("Endpoint %s: a request met a fault of the emulator", self._endpoint)
-            outcome = FAILURE, f"InternalServerError: {error!r}".encode()
+            reason = told(f"InternalServerError: {error!r}", error, self.queue.folder)
+            outcome = None if passes(error) else (FAILURE, reason.encode())
+            if outcome is None:  # what there is too little of now will come back
+                await asyncio.sleep(_UNREACHED_S)
         finally:
             self._routes.release(target)
             self._changed.set()
@@ -121,8 +126,12 @@ class Line:
             answer = await self._asker.ask(target, INVOCATIONS, item.request, body, limits)
             self._asker.require_success(target, answer)
         except (ModelError, StorageError) as error:
-            return FAILURE, str(error).encode()
-        except NotSentError:
+            if passes(error):
+                raise
+            return FAILURE, told(str(error), error, self.queue.folder).encode()
+        except NotSentError as error:
+            if passes(error):
+                raise
             target.suspect()
             await asyncio.sleep(_UNREACHED_S)
             return None
@@ -161,20 +170,24 @@ class Line:
         self._begin(self._settle(item, FAILURE, why.encode()))
 
     async def _settle(self, item: Item, kind: str, content: bytes) -> None:
-        await self._deliver(await asyncio.to_thread(self.queue.settle, item, kind, content))
+        outcome = await self._until_done(item.id, lambda: self.queue.settle(item, kind, content))
+        await self._deliver(outcome)
 
     async def _deliver(self, outcome: Outcome) -> None:
+        await self._until_done(outcome.place, lambda: _put_in_place(outcome))
+        self._tries.pop(outcome.item.id, None)
+        await asyncio.to_thread(self.queue.forget, outcome.item)
+
+    async def _until_done(self, what: str, action: Callable[[], _T]) -> _T:
+        """Try until it succeeds, as when a disk has room again; what is not done when the server ends is begun anew."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                await asyncio.to_thread(_put_in_place, outcome)
-                break
-            except StorageError as error:
-                _LOG.warning("Endpoint %s: %s is tried again: %s", self._endpoint, outcome.place, error)
+                return await asyncio.to_thread(action)
+            except (StorageError, OSError) as error:
+                _LOG.warning("Endpoint %s: %s is tried again: %s", self._endpoint, what, error)
             await asyncio.sleep(pause_s)
             pause_s = min(_MAX_PAUSE_S, pause_s * 2)
-        self._tries.pop(outcome.item.id, None)
-        await asyncio.to_thread(self.queue.forget, outcome.item)
 
 
 def _put_in_place(outcome: Outcome) -> None:

@@ -55,14 +55,18 @@ class Queue:
     """The files of one endpoint."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def add(self, item: Item, body: bytes | None) -> None:
         """Keep a request; when this returns, a kill does not lose it."""
-        if body is not None:
-            with atomic_write(self._file(item, _BODY)) as file:
-                file.write(body)
-        write_json(self._file(item, _REQUEST), asdict(item))
+        try:
+            if body is not None:
+                with atomic_write(self._file(item, _BODY)) as file:
+                    file.write(body)
+            write_json(self._file(item, _REQUEST), asdict(item))
+        except OSError:
+            self._file(item, _BODY).unlink(missing_ok=True)
+            raise
 
     def body(self, item: Item) -> Path | None:
         """The payload, where the client sent it along."""
@@ -87,7 +91,7 @@ class Queue:
 
     def recover(self) -> tuple[list[Item], list[Outcome]]:
         """What an earlier server has left: requests without an outcome, the oldest first, and outcomes."""
-        if not self._folder.is_dir():
+        if not self.folder.is_dir():
             return [], []
         items = list(self._items())
         known = {item.id for item in items}
@@ -96,20 +100,20 @@ class Queue:
             if (path := self._file(item, f".{kind}")).exists()
         ]  # fmt: skip
         settled = {outcome.item.id for outcome in outcomes}
-        for path in self._folder.iterdir():
+        for path in self.folder.iterdir():
             if path.name.partition(".")[0] not in known:  # half written, or half removed
                 path.unlink(missing_ok=True)
         return [item for item in items if item.id not in settled], outcomes
 
     def _items(self) -> Iterator[Item]:
-        for path in sorted(self._folder.glob(f"*{_REQUEST}")):
+        for path in sorted(self.folder.glob(f"*{_REQUEST}")):
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             yield Item(**values)
 
     def remove(self) -> None:
         """The folder, when nothing is left in it."""
-        if self._folder.is_dir() and not any(self._folder.iterdir()):
-            self._folder.rmdir()
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def _file(self, item: Item, ending: str) -> Path:
-        return self._folder / f"{item.id}{ending}"
+        return self.folder / f"{item.id}{ending}"

@@ -13,6 +13,7 @@ from kennel.emulator.container_client import Connections
 from kennel.emulator.deployments import Key
 from kennel.emulator.runners.base import Runner, RunnerError
 from kennel.emulator.serve_container import CancelledError, Serve, ServeContainer, ServeError
+from kennel.emulator.shortages import passes, told
 from kennel.emulator.variants import Routes, Target
 
 DRAIN_S = 60.0  # what an invocation may take
@@ -111,16 +112,17 @@ class Instance:
         except CancelledError:
             return
         except (ServeError, RunnerError) as error:
-            self._fail(str(error))
+            self._fail(told(str(error), error, self._spec.folder), is_final=not passes(error))
         except Exception as error:  # a fault of the emulator, which whoever waits for the instance must hear of, too
             _LOG.exception("Instance %s met a fault of the emulator", self._spec.name)
-            self._fail(f"InternalServerError: {error!r}.")
+            reason = told(f"InternalServerError: {error!r}.", error, self._spec.folder)
+            self._fail(reason, is_final=not passes(error))
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, *, is_final: bool) -> None:
         """End what is left of it, say so, and wait before the next start, if there is to be one."""
         self.failures += 1
         self._container.stop(0)
-        final = self._must_start and self.target is None
+        final = is_final and self._must_start and self.target is None
         self._become(FAILED if final else UNHEALTHY, reason)
         self._pause(None if final else min(_MAX_BACKOFF_S, 2.0 ** (self.failures - 2)))
 

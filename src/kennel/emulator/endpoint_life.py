@@ -38,6 +38,7 @@ from kennel.emulator.home import Home
 from kennel.emulator.log_files import ENDPOINT_LOGS, WARNING_LOGS
 from kennel.emulator.runners.base import ENDPOINT_LABEL, Runner
 from kennel.emulator.serve_container import STARTUP_S, Serve
+from kennel.emulator.shortages import shortage_of
 from kennel.emulator.store import Document, MissingError, Store
 from kennel.emulator.variants import Route, Routes, VariantRoute
 
@@ -94,8 +95,12 @@ class EndpointLife:
             try:
                 if self._step():
                     return
-            except Exception:  # such as a full disk: this thread is the only one that can go on with the endpoint
-                _LOG.exception("Endpoint %s: a fault of the emulator", self.name)
+            except Exception as error:  # this thread is the only one that can go on with the endpoint
+                shortage = shortage_of(error, self._tools.home.path)
+                if shortage:
+                    _LOG.warning("Endpoint %s waits: %s", self.name, shortage)
+                else:
+                    _LOG.exception("Endpoint %s: a fault of the emulator", self.name)
                 time.sleep(_LOOK_S)
             self._wake.wait(_LOOK_S)
         for instance in [*self._instances.values(), *self._ending]:
@@ -148,8 +153,9 @@ class EndpointLife:
         )
         group = f"{ENDPOINT_LOGS}/{self.name}"
         instance = Instance(key, self._serve(key, deployment, group), group, self._shared, must_start=is_new)
+        instance.begin(self._handles.get(key))  # first: where there is no thread for it now, it is begun again
+        self._handles.pop(key, None)
         self._instances[key] = instance
-        instance.begin(self._handles.pop(key, None))
 
     def _serve(self, key: Key, deployment: Document, group: str) -> Serve:
         [variant] = [one for one in deployments.variants(deployment) if one["VariantName"] == key.variant]

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kennel.emulator.line_files import append
 from kennel.emulator.runners.base import Runner, RunnerError
 
 INTERVAL_S = 20.0  # SageMaker has a minute; a job on a laptop may not last one
@@ -51,8 +52,7 @@ class HostMetrics:
             with contextlib.suppress(RunnerError, OSError):  # the next round may succeed; the job knows what has ended
                 values = list(self._measure())
                 if values and not self._ended.is_set():
-                    with self._file.open("a", encoding="utf-8") as file:
-                        file.writelines(json.dumps(value) + "\n" for value in values)
+                    append(self._file, "".join(json.dumps(value) + "\n" for value in values).encode())
             self._ended.wait(INTERVAL_S)
 
     def _measure(self) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,9 @@ from kennel.emulator.host_metrics import HostMetrics
 from kennel.emulator.job_status import Document, life
 from kennel.emulator.metric_log import MetricLog
 from kennel.emulator.runners.base import Runner
+from kennel.emulator.shortages import Patience, told
 
+_ROOM_S = 60.0  # that the values of a job that has ended are kept for until a full disk has room
 _TURN_S = 1.0  # for one look at the logs
 _REST_S = 60.0  # for what they have when the job has ended
 
@@ -18,8 +20,9 @@ _REST_S = 60.0  # for what they have when the job has ended
 class JobMetrics:
     """Keeps both series of a job's measurements."""
 
-    def __init__(self, name: str, home: Home, runner: Runner, warn: Callable[[str], None]) -> None:
+    def __init__(self, name: str, home: Home, runner: Runner, patience: Patience, warn: Callable[[str], None]) -> None:
         """`warn` is told what is not measured any more."""
+        self._patience = patience
         self._name = name
         self._home = home
         self._runner = runner
@@ -46,14 +49,26 @@ class JobMetrics:
             self._hosts.leave()
 
     def read(self, document: Document, logs: list[Path], *, ended: bool = False) -> bool:
-        """Look at the logs, for about a second or, when they have ended, a minute; whether there was a new value."""
+        """Look at the logs, for about a second or, when they have ended, a minute; whether there was a new value.
+
+        Raises:
+            LeavingError: the server ends while there is no room for the values of logs that have ended.
+        """
         if self._log is None:
             definitions = document["AlgorithmSpecification"].get("MetricDefinitions") or []
             self._log = MetricLog(definitions, self._home.metrics_file(self._name), self._warn)
         found = self._log.update(logs, _REST_S if ended else _TURN_S)
+        if ended:
+            self._keep(self._log)
         if ended and self._log.is_behind(logs):
             self._warn(f"The end of the log was not searched for metrics: there was more than {_REST_S:g} s can do.")
         return found
+
+    def _keep(self, log: MetricLog) -> None:
+        try:
+            self._patience.until_done(log.keep, _ROOM_S)
+        except OSError as error:
+            self._warn(told(f"Some metrics are missing: {error}", error))
 
     def final(self) -> list[Document]:
         """FinalMetricDataList."""

@@ -11,6 +11,7 @@ from typing import Any
 from kennel.emulator.job_status import JobFailure, life
 from kennel.emulator.log_lines import reversed_events, texts
 from kennel.emulator.runners.base import Exited, Lost, Runner, RunnerError, Running, State
+from kennel.emulator.shortages import passes
 
 _ENGINE_S = 60.0  # that an engine may be silent for, as while it restarts
 
@@ -34,15 +35,17 @@ class JobRuns:
             JobFailure: the engine has been silent for too long, or a pipe is not filled any more.
         """
         for name, handle in self._feeds.items():
-            if not isinstance(self._feeders.state(handle), Running):
+            if not isinstance(self._state_of(self._feeders, handle), Running):
                 said = last_line(self._folder / "hosts" / name / "feeder.log") or "the feeder of the pipes ended"
                 raise JobFailure(f"ClientError: Data download failed: {said}")
-        return {name: self._state(handle) for name, handle in self._handles.items()}
+        return {name: self._state_of(self._runner, handle) for name, handle in self._handles.items()}
 
-    def _state(self, handle: str) -> State:
+    def _state_of(self, runner: Runner, handle: str) -> State:
         try:
-            state = self._runner.state(handle)
+            state = runner.state(handle)
         except RunnerError as error:
+            if passes(error):  # nobody can look now; it is not the engine
+                return Running()
             self._silent_since = self._silent_since or time.monotonic()
             if time.monotonic() - self._silent_since > _ENGINE_S:
                 raise JobFailure(f"InternalServerError: {error}", internal=True) from error

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from kennel.emulator.shortages import LeavingError, Patience, shortage_of
+
+_BEGIN_AGAIN_S = 0.5
 _LOG = logging.getLogger(__name__)
 
 
@@ -20,7 +24,13 @@ class Life(Protocol):
         ...
 
     def run(self) -> None:
-        """Live until the job has ended or the server leaves."""
+        """Live until the job has ended or the server leaves.
+
+        What this machine lacks (see shortages.py) may be raised at any time: a new life goes on from what is stored.
+        """
+
+    def fail(self, reason: str) -> None:
+        """End the job that has met a fault of the emulator: nothing may stay InProgress for ever."""
 
     def wake(self) -> None:
         """Look at the job's document now."""
@@ -46,6 +56,14 @@ class JobThreads(Generic[_LifeT]):
         self._leaving = threading.Event()
         self._lock = threading.Lock()
         self._lives: dict[str, tuple[_LifeT, threading.Thread]] = {}
+        self._unbegun: set[str] = set()  # for which there was no thread
+        self._patience = Patience(self._leaving)
+        threading.Thread(target=self._begin_again, daemon=True, name=f"{kind}s that wait").start()
+
+    @property
+    def leaving(self) -> threading.Event:
+        """Set when the server leaves."""
+        return self._leaving
 
     @property
     def is_closing(self) -> bool:
@@ -56,7 +74,7 @@ class JobThreads(Generic[_LifeT]):
     def is_idle(self) -> bool:
         """Whether there is no life."""
         with self._lock:
-            return not self._lives
+            return not (self._lives or self._unbegun)
 
     def start(self, name: str) -> None:
         """Begin, or go on with, a job whose document is stored, unless somebody looks after it. Returns at once."""
@@ -64,21 +82,51 @@ class JobThreads(Generic[_LifeT]):
             if self._leaving.is_set() or name in self._lives:
                 return
             life = self._begin(name, self._leaving)
-            thread = threading.Thread(target=self._run, args=(life,), daemon=True, name=f"{self._kind} {name}")
+            thread = threading.Thread(target=self._run, args=(name,), daemon=True, name=f"{self._kind} {name}")
             self._lives[name] = life, thread
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # this machine has no more of them now
+                del self._lives[name]
+                self._unbegun.add(name)
 
-    def _run(self, life: _LifeT) -> None:
+    def _begin_again(self) -> None:
+        while not self._leaving.wait(_BEGIN_AGAIN_S):
+            with self._lock:
+                names, self._unbegun = self._unbegun, set()
+            for name in names:
+                self.start(name)
+
+    def _run(self, name: str) -> None:
         try:
-            life.run()
-        except Exception:  # the job's document has it already; a thread has nobody above who would log it
-            _LOG.exception("The %s %s met a fault of the emulator", self._kind, life.name)
-        try:
-            if self._ended:
-                self._ended(life)
+            with contextlib.suppress(LeavingError):
+                life = self._patience.until_done(lambda: self._live(name))
+                if self._ended:
+                    self._ended(life)
+        except Exception:  # a thread has nobody above who would log it
+            _LOG.exception("The end of the %s %s met a fault of the emulator", self._kind, name)
         finally:
             with self._lock:
-                self._lives.pop(life.name, None)
+                self._lives.pop(name, None)
+
+    def _live(self, name: str) -> _LifeT:
+        life = self._lives[name][0]
+        try:
+            life.run()
+        except LeavingError:
+            raise
+        except Exception as error:
+            if shortage_of(error):
+                self._renew(name)
+                raise
+            _LOG.exception("The %s %s met a fault of the emulator", self._kind, name)
+            life.fail(f"InternalServerError: {type(error).__name__}: {error}")
+        return life
+
+    def _renew(self, name: str) -> None:
+        """Its next life, which takes it up from what is stored, as after a restart of the server."""
+        with self._lock:
+            self._lives[name] = self._begin(name, self._leaving), self._lives[name][1]
 
     def wake(self, name: str) -> None:
         """The document has changed: look at it now, whoever does; start where nobody does."""

@@ -1,23 +1,27 @@
 """What CloudWatch Logs would keep: a folder for each log group, a file of JSON lines for each stream.
 
-Several processes may append to a stream; a line is written at once, and one that a kill left unfinished is not read.
+Several processes may append to a stream; a line is there whole or not at all, and one that a kill left unfinished is
+not read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from kennel.emulator.line_files import append
 from kennel.emulator.log_lines import reversed_lines
 
+_LOG = logging.getLogger(__name__)
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
 PROCESSING_LOGS = "/aws/sagemaker/ProcessingJobs"  # where rules of training jobs print
@@ -58,10 +62,14 @@ class LogFiles:
         """Add events, all of them or none; the stream is made when it is not there."""
         now_ms = time.time_ns() // 1_000_000 if timestamp_ms is None else timestamp_ms
         lines = [json.dumps({"timestamp": now_ms, "message": message}) + "\n" for message in messages]
-        path = self.file(group, stream)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as file:
-            file.write("".join(lines).encode())
+        append(self.file(group, stream), "".join(lines).encode())
+
+    def note(self, group: str, stream: str, messages: Sequence[str]) -> None:
+        """Add events, unless there is no room: what is noted is worth less than the job that it is about."""
+        try:
+            self.append(group, stream, messages)
+        except OSError as error:
+            _LOG.warning("%s could not be noted in %s: %s", messages, stream, error)
 
     def read(self, group: str, stream: str, start: int = 0) -> Iterator[LogEvent]:
         """The events from byte `start` on, in the order in which they came; none when there is no such stream."""

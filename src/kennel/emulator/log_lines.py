@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kennel.emulator.line_files import write_whole
+
 EVENT_BYTES = 256 * 1024 - 26  # CloudWatch's largest event, of which it counts 26 bytes beside the message
 _REPLACED_BYTES = 3  # U+FFFD in UTF-8, for each byte at most
 _FULL_S = 0.5  # between two tries to write on a full disk
@@ -132,21 +134,21 @@ class LogWriter:
         return next(reversed_events(Path(self._file.name)), {})
 
     def write(self, lines: Sequence[bytes]) -> bool:
-        """Append lines of `encode`; False when there was no room for them."""
-        data = b"".join(lines)
-        while data:
+        """Append lines of `encode`, as many at once as there is room for; False: it was over before all had fitted."""
+        rest, count = list(lines), len(lines)
+        while rest:
+            data = b"".join(rest[:count])
             try:
-                written = self._file.write(data) or 0
-                if written == len(data):
-                    self._size += written
-                    return True
+                write_whole(self._file.fileno(), data, self._size)
             except OSError:
-                pass
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._size)
-            if self._is_over():
-                return False
-            time.sleep(_FULL_S)
+                if count == 1:
+                    if self._is_over():
+                        return False
+                    time.sleep(_FULL_S)
+                count = max(1, count // 2)
+            else:
+                self._size += len(data)
+                del rest[:count]
         return True
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kennel.emulator.line_files import append
 from kennel.emulator.metric_search import MetricSearch, SearchError
 from kennel.emulator.metric_worker import LIMIT_S
 
@@ -60,6 +61,7 @@ class MetricLog:
         self._warn = warn
         self._read_bytes: dict[Path, int] = {}
         self._pending: list[_Line] = []  # read, and not searched yet
+        self._unkept = ""  # lines for the file
         self._last: dict[str, dict[str, Any]] = {}
         if self._names:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +138,17 @@ class MetricLog:
 
     def _keep(self, values: list[dict[str, Any]]) -> bool:
         self._last |= {value["name"]: value for value in values}
-        if values:
-            with self._file.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(value) + "\n" for value in values)
+        self._unkept += "".join(json.dumps(value) + "\n" for value in values)
+        with contextlib.suppress(OSError):  # a full disk; the next look, or the end, tries again
+            self.keep()
         return bool(values)
+
+    def keep(self) -> None:
+        """Write the values that were found and not written yet.
+
+        Raises:
+            OSError: there is no room for them.
+        """
+        if self._unkept:
+            append(self._file, self._unkept.encode())
+            self._unkept = ""

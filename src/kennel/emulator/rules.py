@@ -25,6 +25,7 @@ from kennel.emulator.rule_requests import PROFILER, STATUSES, RuleRequest, reque
 from kennel.emulator.rule_results import DETAILS_CHARS, Result
 from kennel.emulator.runners.base import RULE_LABEL, Exited, Launch, RunnerError, Running
 from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.shortages import passes, shortage_of, told
 from kennel.emulator.storage import FILE, StorageError, Uri, fetch, storage_of
 from kennel.emulator.store import MissingError, Store
 
@@ -40,8 +41,9 @@ class Rules:
         self, store: Store, home: Home, processes: ProcessRunner, region: str, stop: Callable[[str], None]
     ) -> None:
         """Statuses are members of the job's document; `stop` is told of a job that a rule's action has stopped."""
-        self._store, self._home, self._processes, self._region, self._stop = store, home, processes, region, stop
         self._threads = JobThreads("rules of training job", lambda name, leaving: _Watch(name, self, leaving))
+        self._store, self._patient = store, store.patient(self._threads.leaving)
+        self._home, self._processes, self._region, self._stop = home, processes, region, stop
 
     def start(self, name: str) -> None:
         """Look after the rules of a job, if it has any. Returns at once; may be repeated."""
@@ -51,7 +53,26 @@ class Rules:
             self._store.update(KIND, name, lambda document: begin(document, self._region))
         except MissingError:  # it was deleted meanwhile
             return
-        self._threads.start(name)
+        except OSError as error:
+            if not shortage_of(error):
+                raise
+        self._threads.start(name)  # which begins them, too: whoever created the job does not wait for a full disk
+
+    def begin(self, name: str) -> None:
+        """Give every rule of a job a status.
+
+        Raises:
+            MissingError: the job was deleted.
+        """
+        document = self._patient.get(KIND, name)
+        if any(len(document.get(STATUSES[rule.kind], [])) <= rule.index for rule in unfinished(document)):
+            self._patient.update(KIND, name, lambda document: begin(document, self._region))
+
+    def fail(self, name: str, reason: str) -> None:
+        """End all rules of a job that are not through."""
+        with contextlib.suppress(MissingError):
+            for rule in unfinished(self._patient.get(KIND, name)):
+                _Life(rule, self._patient, self._home, self._processes).fail(reason)
 
     def look(self, name: str) -> bool:
         """Do what is to be done now about the rules of a job; whether they are through.
@@ -59,10 +80,10 @@ class Rules:
         Raises:
             MissingError: the job was deleted.
         """
-        document = self._store.get(KIND, name)
+        document = self._patient.get(KIND, name)
         open_rules = unfinished(document)
         for rule in open_rules:
-            life = _Life(rule, self._store, self._home, self._processes)
+            life = _Life(rule, self._patient, self._home, self._processes)
             if life.step() and rule.stops_training and document["TrainingJobStatus"] == "InProgress":
                 self._stop_job(name, rule)
         return not open_rules
@@ -76,7 +97,7 @@ class Rules:
                 document["_stopped_by_rule"] = rule.name
                 job_status.move(document, "Stopping", time.time())
 
-        self._store.update(KIND, name, change)
+        self._patient.update(KIND, name, change)
         self._stop(name)
 
     def delete(self, name: str) -> None:
@@ -111,10 +132,14 @@ class _Watch:
 
     def run(self) -> None:
         try:
+            self._rules.begin(self.name)
             while not self._leaving.is_set() and not self._rules.look(self.name):
                 self._wake.wait(_POLL_S)
         except MissingError:
             self._rules.delete(self.name)
+
+    def fail(self, reason: str) -> None:
+        self._rules.fail(self.name, reason)
 
 
 def begin(document: Document, region: str) -> None:
@@ -162,8 +187,14 @@ class _Life:
         try:
             return self._step()
         except (RunnerError, StorageError, OSError) as error:
-            self._end(Result("Error", f"InternalServerError: {error}"))
+            if passes(error):
+                raise
+            self.fail(told(f"InternalServerError: {error}", error, self._folder))
             return False
+
+    def fail(self, reason: str) -> None:
+        """The rule gives no result."""
+        self._end(Result("Error", reason))
 
     def _step(self) -> bool:
         handle = self._handle()
@@ -220,7 +251,7 @@ class _Life:
         unheard = self._rule.unheard_actions
         if unheard:
             said = f"Rule {self._rule.name}: no {', '.join(unheard)} is sent from here; look at the rule's status."
-            self._home.logs.append(WARNING_LOGS, f"training-job/{self._job}", [said])
+            self._home.logs.note(WARNING_LOGS, f"training-job/{self._job}", [said])
         self._processes.start(
             Launch(
                 name=self._run_name,

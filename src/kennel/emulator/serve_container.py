@@ -22,12 +22,14 @@ from kennel.emulator.log_lines import reversed_events, texts
 from kennel.emulator.model_cache import ModelCache, ModelPlace
 from kennel.emulator.model_data import bring, model_data
 from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, Runner, RunnerError, Running
+from kennel.emulator.shortages import passes
 from kennel.emulator.storage import StorageError, Uri
 
 STARTUP_S = 240.0  # for the first good /ping
 PING_S = 2.0  # for the answer to one
 _BETWEEN_PINGS_S = 0.1
 _BETWEEN_STATES_S = 0.5
+_REMOVE_S = 30.0  # for open files to be had, without which it cannot be found
 _TAIL_LINES = 10
 _TAIL_CHARS = 2000  # of a line
 
@@ -205,6 +207,16 @@ class ServeContainer:
             self._address = self._runner.address(self.handle, HOSTING_PORT)
         return self._address
 
+    def _remove(self, handle: str) -> None:
+        deadline = time.monotonic() + _REMOVE_S
+        while True:
+            try:
+                return self._runner.remove(handle)
+            except RunnerError as error:
+                if not passes(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_BETWEEN_PINGS_S)
+
     def tail(self) -> str:
         """The last lines of its log, in a sentence."""
         lines = log_tail(self.spec.log_file)
@@ -220,7 +232,7 @@ class ServeContainer:
             while isinstance(self._runner.state(self.handle), Running) and time.monotonic() < deadline:
                 time.sleep(0.05)
         with contextlib.suppress(RunnerError):
-            self._runner.remove(self.handle)
+            self._remove(self.handle)
         self.handle = None
         self._address = None
 

@@ -16,7 +16,7 @@ import uvicorn
 
 from kennel import presence
 from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES, write_json
-from kennel.emulator import request_log
+from kennel.emulator import open_files, request_log
 from kennel.emulator.app import App
 from kennel.emulator.credentials import load_or_make
 from kennel.emulator.errors import EmulatorError
@@ -27,6 +27,7 @@ from kennel.emulator.protocol import service_model
 from kennel.emulator.runners import make_runner
 from kennel.emulator.runners.base import Runner, RunnerError
 from kennel.emulator.security import Gate
+from kennel.emulator.shortages import shortage_of
 from kennel.emulator.store import Store
 from kennel.emulator.training import TrainingJobs
 from kennel.emulator.transform import TransformJobs
@@ -88,8 +89,19 @@ def serve(settings: Settings, listening: Callable[[str], None]) -> None:
         listening: told the URL when clients may come.
 
     Raises:
-        EmulatorError: another process serves this home, the port is taken, the key cannot be used, no docker answers.
+        EmulatorError: another process serves this home, the port is taken, the key cannot be used, no docker answers,
+            the disk is full.
     """
+    open_files.raise_limit()
+    try:
+        _serve(settings, listening)
+    except OSError as error:
+        home = settings.home.path
+        shortage = shortage_of(error, home)
+        raise EmulatorError(str(shortage or f"{home} cannot be used: {error}.")) from error
+
+
+def _serve(settings: Settings, listening: Callable[[str], None]) -> None:
     home = settings.home
     home.make()
     with _only_one(home):

@@ -144,9 +144,10 @@ class FileStorage:
             shutil.copyfile(source, temporary)
             temporary.replace(target)
         except OSError as error:
-            raise StorageError(f"'{uri}' cannot be written: {error.strerror}.") from error
+            raise StorageError(f"'{uri}' cannot be written: {error.strerror}.") from _at(target, error)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # its folder is none, or cannot be read
+                temporary.unlink(missing_ok=True)
 
     def delete(self, uri: Uri) -> None:
         """Unlink."""
@@ -239,5 +240,11 @@ def fetch(item: Item, folder: Path, *, link: bool = False) -> Path:
             while block := source.read(_COPY_BYTES):
                 copy.write(block)
     except OSError as error:
-        raise StorageError(f"'{item.uri}' cannot be copied to {target}: {error.strerror}.") from error
+        raise StorageError(f"'{item.uri}' cannot be copied to {target}: {error.strerror}.") from _at(target, error)
     return target
+
+
+def _at(target: Path, error: OSError) -> OSError:
+    """The error with the name of the file that was written, which that of a write lacks."""
+    error.filename = error.filename or str(target)
+    return error

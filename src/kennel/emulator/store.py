@@ -14,10 +14,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from kennel.emulator.database import Database
+from kennel.emulator.shortages import Patience, Reserve
 
 Document = dict[str, Any]
-_BUSY_S = 30
+_T = TypeVar("_T")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS resource (
     kind TEXT NOT NULL, name TEXT NOT NULL, created REAL NOT NULL, document TEXT NOT NULL, PRIMARY KEY (kind, name)
@@ -58,30 +61,39 @@ class MissingError(Exception):
 
 
 class Store:
-    """Safe for threads: each has a connection of its own."""
+    """Safe for threads. What the machine lacks comes as an OSError (see shortages.py), or is waited for (`patient`)."""
 
     def __init__(self, file: Path) -> None:
-        """Open the file, or make it (mode 600)."""
-        self._file = file
-        self._own = threading.local()
+        """Open the file, or make it (mode 600).
+
+        Raises:
+            OSError: there is no room for it, or it cannot be opened.
+        """
+        self._database = Database(file)
         self._listeners: list[tuple[str, Callable[[str], None]]] = []
+        self._reserve = Reserve(file.with_name("reserve"))
+        self._patience: Patience | None = None
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)
-        with self._connection() as connection:
+        with self._database.reading() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(_SCHEMA)
             for members in _INDEXES:
                 columns = ", ".join(map(_column, members))
                 connection.execute(f"CREATE INDEX IF NOT EXISTS 'by {' '.join(members)}' ON resource (kind, {columns})")
 
-    def _connection(self) -> sqlite3.Connection:
-        if not hasattr(self._own, "connection"):
-            self._own.connection = sqlite3.connect(self._file, timeout=_BUSY_S, isolation_level=None)
-            # With a write-ahead log, only a power cut can undo the last changes then; a kill cannot. Otherwise each
-            # change waits for the disk, 15 times in a training job.
-            self._own.connection.execute("PRAGMA synchronous=NORMAL")
-        connection: sqlite3.Connection = self._own.connection
-        return connection
+    def patient(self, leaving: threading.Event) -> Store:
+        """The same store for threads that must not end while the disk is full: every call waits until it can be done.
+
+        Its methods raise LeavingError when `leaving` is set meanwhile.
+        """
+        other = object.__new__(Store)
+        other._database, other._listeners, other._reserve = self._database, self._listeners, self._reserve
+        other._patience = Patience(leaving, self._database.file.parent, self._reserve)
+        return other
+
+    def _do(self, action: Callable[[], _T]) -> _T:
+        return self._patience.until_done(action) if self._patience else action()
 
     def listen(self, kind: str, listener: Callable[[str], None]) -> None:
         """Call `listener` with a resource's name after each change or deletion of one, in the thread that made it."""
@@ -98,10 +110,15 @@ class Store:
         Raises:
             ExistsError: the name is taken.
         """
+
+        def write() -> None:
+            with self._database.writing() as connection:
+                connection.execute(
+                    "INSERT INTO resource VALUES (?, ?, ?, ?)", (kind, name, created, json.dumps(document))
+                )
+
         try:
-            self._connection().execute(
-                "INSERT INTO resource VALUES (?, ?, ?, ?)", (kind, name, created, json.dumps(document))
-            )
+            self._do(write)
         except sqlite3.IntegrityError:
             raise ExistsError(f"{kind} '{name}' exists") from None
 
@@ -111,13 +128,12 @@ class Store:
         Raises:
             MissingError: there is none.
         """
-        row = self._connection().execute(
-            "SELECT document FROM resource WHERE kind = ? AND name = ?", (kind, name)
-        ).fetchone()  # fmt: skip
-        if row is None:
-            raise MissingError(f"there is no {kind} '{name}'")
-        found: Document = json.loads(row[0])
-        return found
+
+        def read() -> Document:
+            with self._database.reading() as connection:
+                return _get(connection, kind, name)
+
+        return self._do(read)
 
     def update(self, kind: str, name: str, change: Callable[[Document], object]) -> Document:
         """Change a resource in one transaction and return it. An exception of `change` leaves it as it was.
@@ -125,18 +141,17 @@ class Store:
         Raises:
             MissingError: there is none.
         """
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            document = self.get(kind, name)
-            change(document)
-            connection.execute(
-                "UPDATE resource SET document = ? WHERE kind = ? AND name = ?", (json.dumps(document), kind, name)
-            )
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+
+        def write() -> Document:
+            with self._database.writing() as connection:
+                document = _get(connection, kind, name)
+                change(document)
+                connection.execute(
+                    "UPDATE resource SET document = ? WHERE kind = ? AND name = ?", (json.dumps(document), kind, name)
+                )
+                return document
+
+        document = self._do(write)
         self._tell(kind, name)
         return document
 
@@ -146,26 +161,35 @@ class Store:
         Raises:
             MissingError: there is none.
         """
-        done = self._connection().execute("DELETE FROM resource WHERE kind = ? AND name = ?", (kind, name))
-        if not done.rowcount:
+
+        def write() -> int:
+            with self._database.writing() as connection:
+                return connection.execute(
+                    "DELETE FROM resource WHERE kind = ? AND name = ?", (kind, name)
+                ).rowcount  # fmt: skip
+
+        if not self._do(write):
             raise MissingError(f"there is no {kind} '{name}'")
         self._tell(kind, name)
 
     def all(self, kind: str) -> list[Document]:
         """All resources of a kind, the oldest first."""
-        rows = self._connection().execute(
-            "SELECT document FROM resource WHERE kind = ? ORDER BY created, name", (kind,)
-        )  # fmt: skip
-        return [json.loads(row[0]) for row in rows]
+        return self._documents("SELECT document FROM resource WHERE kind = ? ORDER BY created, name", (kind,))
 
     def having(self, kind: str, member: str, value: str) -> list[Document]:
         """The resources of a kind whose member, by its dotted path, has a value; the oldest first."""
-        rows = self._connection().execute(
+        return self._documents(
             f"SELECT document FROM resource WHERE kind = ? AND {_column(member)} = ? "  # noqa: S608
             f"ORDER BY {_column('CreationTime')}, name",
             (kind, value),
         )
-        return [json.loads(row[0]) for row in rows]
+
+    def _documents(self, query: str, values: Sequence[Any]) -> list[Document]:
+        def read() -> list[Document]:
+            with self._database.reading() as connection:
+                return [json.loads(row[0]) for row in connection.execute(query, values)]
+
+        return self._do(read)
 
     def select(self, kind: str, members: Sequence[str], selection: Selection = _ALL) -> Iterator[Document]:
         """Resources of a kind with two or more members only, each read when it is asked for; the oldest first."""
@@ -173,11 +197,20 @@ class Store:
         where, values = _where(selection)
         direction = "DESC" if selection.descending else "ASC"
         order = ", ".join(f"{_column(one)} {direction}" for one in dict.fromkeys((selection.order, NAME)))
-        rows = self._connection().execute(
-            f"SELECT json_extract(document, {paths}) FROM resource WHERE kind = ?{where} ORDER BY {order}",  # noqa: S608
-            (*(f"$.{member}" for member in members), kind, *values),
-        )
-        return ({m: v for m, v in zip(members, json.loads(r[0]), strict=True) if v is not None} for r in rows)
+        query = f"SELECT json_extract(document, {paths}) FROM resource WHERE kind = ?{where} ORDER BY {order}"  # noqa: S608
+        with self._database.reading() as connection:
+            rows = connection.execute(query, (*(f"$.{member}" for member in members), kind, *values))
+            for row in rows:
+                found = zip(members, json.loads(row[0]), strict=True)
+                yield {member: value for member, value in found if value is not None}
+
+
+def _get(connection: sqlite3.Connection, kind: str, name: str) -> Document:
+    row = connection.execute("SELECT document FROM resource WHERE kind = ? AND name = ?", (kind, name)).fetchone()
+    if row is None:
+        raise MissingError(f"there is no {kind} '{name}'")
+    found: Document = json.loads(row[0])
+    return found
 
 
 def _where(selection: Selection) -> tuple[str, list[Any]]:

@@ -20,6 +20,7 @@ from kennel.emulator.rule_requests import rule_refusals
 from kennel.emulator.rules import Rules
 from kennel.emulator.runners.base import JOB_LABEL, Runner, RunnerError
 from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.shortages import LeavingError
 from kennel.emulator.standbys import Standbys
 from kennel.emulator.storage import StorageError
 from kennel.emulator.store import MissingError, Store
@@ -42,13 +43,14 @@ class TrainingJobs:
             runner if isinstance(runner, ProcessRunner) else ProcessRunner(home.path / "feeders", home.images_file)
         )
         standbys = Standbys(home.path / "standby", runner)
-        self._tools = Tools(store, home, runner, feeders, standbys, region, stop_grace_s)
-        self._rules = Rules(store, home, feeders, region, self.stop)
         self._threads = JobThreads(
             "training job",
             lambda name, leaving: TrainingJob(name, self._tools, leaving),
             lambda job: self._expire_pool_later(job.name),
         )
+        patient = store.patient(self._threads.leaving)
+        self._tools = Tools(patient, home, runner, feeders, standbys, region, stop_grace_s)
+        self._rules = Rules(store, home, feeders, region, self.stop)
 
     def refusals(self, request: Mapping[str, Any]) -> list[str]:
         """Why a request that AWS might accept cannot be done here, or would fail anyway; empty when it can."""
@@ -78,9 +80,13 @@ class TrainingJobs:
         with contextlib.suppress(MissingError):
             seconds = warm_pool.keep_alive_s(self._tools.store.get(KIND, name))
             if seconds and not self._threads.is_closing:
-                timer = threading.Timer(seconds + 0.1, warm_pool.expire, [self._tools.store])
+                timer = threading.Timer(seconds + 0.1, self._expire_pools)
                 timer.daemon = True
                 timer.start()
+
+    def _expire_pools(self) -> None:
+        with contextlib.suppress(LeavingError):
+            warm_pool.expire(self._tools.store)
 
     def stop(self, name: str) -> None:
         """The document says Stopping: look at it now."""

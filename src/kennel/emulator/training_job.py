@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kennel.classifier.contract import ContainerPaths
 from kennel.emulator import job_sampling, job_status, job_stops, outputs, warm_pool
 from kennel.emulator.home import Home
 from kennel.emulator.job_hosts import JobHost, job_hosts
@@ -23,6 +24,7 @@ from kennel.emulator.job_status import KIND, Document, JobFailure, life
 from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
 from kennel.emulator.runners.base import FEEDER_LABEL, HOST_LABEL, JOB_LABEL, Runner, RunnerError, Running
 from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.shortages import LeavingError, Patience, passes, shortage_of, told
 from kennel.emulator.standbys import Standbys
 from kennel.emulator.storage import StorageError
 from kennel.emulator.store import MissingError, Store
@@ -32,10 +34,6 @@ STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL
 _POLL_S = 0.2
 _METRICS_S = 1.0
 _OTHERS_S = 10.0  # for the other hosts to end by themselves after one has failed
-
-
-class LeaveError(Exception):
-    """The server ends; the job goes on without it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class TrainingJob:
         self._wake = threading.Event()
         self._folder = tools.home.job_dir(name)
         self._interrupt_file = self._folder / "interrupt"
-        self._metrics = JobMetrics(name, tools.home, tools.runner, self._warn)
+        self._metrics = JobMetrics(name, tools.home, tools.runner, Patience(leaving, self._folder), self._warn)
 
     def wake(self) -> None:
         """Look at the document now: somebody has changed it."""
@@ -69,17 +67,14 @@ class TrainingJob:
 
     def run(self) -> None:
         """Live until the job has ended, the server leaves or the job's document is gone."""
-        with contextlib.suppress(MissingError, LeaveError):
+        with contextlib.suppress(MissingError, LeavingError):
             try:
                 while not self._step():
                     pass
             except JobFailure as failure:
-                self._fail(failure.reason)
-            except (LeaveError, MissingError):
-                raise
-            except Exception as error:  # whatever it is: nothing may stay InProgress for ever
-                self._fail(f"InternalServerError: {type(error).__name__}: {error}")
-                raise
+                if passes(failure):
+                    raise
+                self.fail(told(failure.reason, failure, self._folder))
             finally:
                 self._metrics.close()
 
@@ -100,7 +95,7 @@ class TrainingJob:
                 self._finish(document)
                 return True
         except JobFailure as failure:
-            if not failure.internal or not self._retry(failure.reason):
+            if passes(failure) or not failure.internal or not self._retry(failure.reason):
                 raise
         return False
 
@@ -127,6 +122,7 @@ class TrainingJob:
                 if sync and not self._is_stopped():
                     sync.restore()
         except (StorageError, OSError, ValueError) as error:
+            shutil.rmtree(self._folder / "hosts", ignore_errors=True)  # it may be what fills the disk
             raise JobFailure(f"ClientError: Data download failed: {error}") from error
         if self._is_stopped():
             self._change(lambda d: life(d).update(phase="uploading", handles={}, streams={}, outcome={}))
@@ -252,7 +248,7 @@ class TrainingJob:
             if time.time() >= self._kill_at(document, failed):
                 runs.kill()
             if self._leaving.is_set():
-                raise LeaveError
+                raise LeavingError
             self._wake.wait(_POLL_S)
 
     def _kill_at(self, document: Document, failed: Document | None) -> float:
@@ -306,11 +302,7 @@ class TrainingJob:
         self._keep_warm(document, self.name, warm_pool.keep_alive_s(document))  # before the job is seen to have ended
         reason = self._reason(document, hosts, failed) if failed else None
         prepared = [host.paths for host in hosts if host.paths.base.is_dir()]
-        try:
-            was_run = bool(life(document).get("handles"))
-            model = outputs.upload(document, prepared, self._folder, failed=bool(failed)) if was_run else None
-        except (StorageError, OSError) as error:
-            raise JobFailure(reason or f"ClientError: Artifact upload failed: {error}") from error
+        model = self._upload(document, prepared, reason) if life(document).get("handles") else None
         if not self._metrics.is_read:  # taken up after a restart
             self._read_metrics(document, ended=True)
 
@@ -320,6 +312,20 @@ class TrainingJob:
 
         self._change(note)
         self._clean()
+
+    def _upload(self, document: Document, prepared: list[ContainerPaths], reason: str | None) -> str | None:
+        """Upload what there is. What was trained waits for a disk with room, unless the job failed or is stopped."""
+
+        def upload() -> str | None:
+            try:
+                return outputs.upload(document, prepared, self._folder, failed=bool(reason))
+            except (StorageError, OSError) as error:
+                if passes(error) or (shortage_of(error) and not reason and not self._is_stopped()):
+                    raise
+                failure = told(f"ClientError: Artifact upload failed: {error}", error, self._folder)
+                raise JobFailure(reason or failure) from None
+
+        return Patience(self._leaving, self._folder).until_done(upload)
 
     def _keep_warm(self, document: Document, pool: str, seconds: float) -> None:
         """Have somebody wait for the next job; a job that was never started leaves nothing behind."""
@@ -347,14 +353,17 @@ class TrainingJob:
         logs = self._logs(document, failed["host"])
         return outputs.failure_reason(host.paths, failed["code"], failed["reason"], last_line(logs[-1]) if logs else "")
 
-    def _fail(self, reason: str) -> None:
+    def fail(self, reason: str) -> None:
+        """End it as Failed."""
+
         def end(document: Document) -> None:
             now = time.time()
             warm_pool.release(document, now, lost=not reason.startswith("ClientError"))
             job_status.end(document, "Failed", "Failed", now, reason)
 
-        self._change(end)
-        self._clean()
+        with contextlib.suppress(MissingError):
+            self._change(end)
+            self._clean()
 
     def _clean(self) -> None:
         with contextlib.suppress(JobFailure):
@@ -371,7 +380,7 @@ class TrainingJob:
 
     def _is_stopped(self) -> bool:
         if self._leaving.is_set():
-            raise LeaveError
+            raise LeavingError
         return self._is_stopping(self._document())
 
     @staticmethod
@@ -396,4 +405,4 @@ class TrainingJob:
             self._change(lambda d: d.update(FinalMetricDataList=final))
 
     def _warn(self, message: str) -> None:
-        self._tools.home.logs.append(WARNING_LOGS, f"training-job/{self.name}", [message])
+        self._tools.home.logs.note(WARNING_LOGS, f"training-job/{self.name}", [message])

@@ -22,8 +22,8 @@ class TransformJobs:
     def __init__(self, store: Store, home: Home, runner: Runner, region: str) -> None:
         """Jobs are the documents of kind "transform-job" in `store`."""
         self._loop = LoopThread("transform-connections")
-        self._tools = TransformTools(store, home, runner, region, self._loop)
         self._threads = JobThreads("transform job", lambda name, leaving: TransformJob(name, self._tools, leaving))
+        self._tools = TransformTools(store.patient(self._threads.leaving), home, runner, region, self._loop)
 
     def refusals(self, request: Mapping[str, Any]) -> list[str]:
         """Why a request that AWS might accept cannot be done here, or would fail anyway; empty when it can."""

@@ -18,6 +18,7 @@ from typing import IO, cast
 
 from kennel.emulator.assembling import Assembly, output_uri
 from kennel.emulator.data_processing import RecordError
+from kennel.emulator.shortages import passes, told
 from kennel.emulator.splitting import SplitError, Splitting
 from kennel.emulator.storage import FILE, Item, StorageError, fetch, storage_of
 from kennel.emulator.transform_client import InvocationError, TransformClient
@@ -100,7 +101,7 @@ class TransformInstance:
                             break
                         yield work, pool.submit(self._ask, payload)
             except _DATA_ERRORS as error:
-                work.failure = work.failure or f"ClientError: {str(error) or type(error).__name__}"
+                work.failure = work.failure or self._reason(error)
             yield work, None
 
     @contextlib.contextmanager
@@ -139,9 +140,11 @@ class TransformInstance:
             return
         try:
             work.assembly.add(request.result())
-        except RecordError as error:
-            work.failure = f"ClientError: {error}"
+        except (RecordError, OSError) as error:
+            work.failure = self._reason(error)
         except InvocationError as error:
+            if passes(error):
+                raise
             ended = self._client.ended()
             if ended:
                 raise EndedError(f"'{work.item.name}': {error}. {ended}") from error
@@ -155,9 +158,19 @@ class TransformInstance:
                 target = output_uri(self._settings.output_path, name)
                 storage_of(target).put(work.assembly.file, target)
         except (StorageError, OSError) as error:
-            work.failure = f"ClientError: {error}"
+            work.failure = work.failure or self._reason(error)
         finally:
             work.assembly.discard()
         if work.failure:
             self._report(f"'{name}': {work.failure}")
         self._ledger.note(name, work.failure)
+
+    def _reason(self, error: Exception) -> str:
+        """Why an object fails; what others give back does not fail it, but begins the job's life anew.
+
+        Raises:
+            Exception: the error, if it passes.
+        """
+        if passes(error):
+            raise error
+        return told(f"ClientError: {str(error) or type(error).__name__}", error, self._scratch)

@@ -26,6 +26,7 @@ from kennel.emulator.log_files import TRANSFORM_LOGS
 from kennel.emulator.loop_thread import LoopThread
 from kennel.emulator.runners.base import TRANSFORM_LABEL, Runner, RunnerError
 from kennel.emulator.serve_container import CancelledError, Serve, ServeContainer, ServeError
+from kennel.emulator.shortages import Patience, passes, told
 from kennel.emulator.storage import FILE, Item, StorageError
 from kennel.emulator.store import Document, MissingError, Store
 from kennel.emulator.transform_client import AbandonedError, InvocationError, TransformClient
@@ -71,7 +72,7 @@ class TransformJob:
         self._leaving = leaving
         self._abandoned = threading.Event()  # nobody wants further answers
         self._folder = tools.home.transform_dir(name)
-        self._ledger = Ledger(self._folder)
+        self._ledger = Ledger(self._folder, Patience(leaving, self._folder))
         self._instances: list[_Instance] = []
 
     def wake(self) -> None:
@@ -91,14 +92,18 @@ class TransformJob:
             except (AbandonedError, CancelledError):
                 reason = None
             except JobError as error:
-                reason = str(error)
-            except Exception as error:  # whatever it is: nothing may stay InProgress for ever
-                self._end(f"InternalServerError: {type(error).__name__}: {error}")
-                raise
+                if passes(error):
+                    raise
+                reason = told(str(error), error, self._folder)
             finally:
                 self._stop_instances()
             if not self._leaving.is_set():
                 self._end(reason)
+
+    def fail(self, reason: str) -> None:
+        """End it as Failed."""
+        with contextlib.suppress(MissingError):
+            self._end(reason)
 
     def _transform(self, document: Document) -> str | None:
         """Do what is not done; why the job has failed, or None."""
@@ -249,7 +254,7 @@ class TransformJob:
             raise AbandonedError
 
     def _log(self, instance: _Instance, line: str) -> None:
-        self._tools.home.logs.append(TRANSFORM_LOGS, instance.data_log, [f"[sagemaker logs]: {line}"])
+        self._tools.home.logs.note(TRANSFORM_LOGS, instance.data_log, [f"[sagemaker logs]: {line}"])
 
     # ---- the document ---------------------------------------------------------------------------------------------
 

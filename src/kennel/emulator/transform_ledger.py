@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kennel.classifier.contract import write_json
+from kennel.emulator.line_files import append
+from kennel.emulator.shortages import Patience
 from kennel.emulator.storage import Item, Uri
 
 
@@ -18,8 +20,9 @@ class Ledger:
     The list is not made anew after a restart: the job's own outputs may lie below its input.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Keep it in `folder`."""
+    def __init__(self, folder: Path, patience: Patience) -> None:
+        """Keep it in `folder`; a line for which there is no room is waited for."""
+        self._patience = patience
         self._items_file = folder / "objects.json"
         self._done_file = folder / "done.jsonl"
         self._lock = threading.Lock()
@@ -35,15 +38,13 @@ class Ledger:
     def keep_items(self, items: Sequence[Item]) -> None:
         """Keep the list, all of it or nothing of it."""
         entries = [[[one.uri.scheme, one.uri.bucket, one.uri.path], one.name, one.size_bytes] for one in items]
-        write_json(self._items_file, entries)
+        self._patience.until_done(lambda: write_json(self._items_file, entries))
 
     def note(self, name: str, failure: str | None = None) -> None:
         """An object's output is written, or it has none and this is why."""
         line = json.dumps({"name": name, "failure": failure}) + "\n"
-        with self._lock, self._done_file.open("ab", buffering=0) as file:
-            if file.tell() and not _ends_a_line(self._done_file):
-                line = "\n" + line  # a kill cut the last one short
-            file.write(line.encode())
+        with self._lock:
+            self._patience.until_done(lambda: append(self._done_file, line.encode()))
 
     def done(self) -> dict[str, str | None]:
         """The objects that are done, in the order in which they were, with the reason where one has failed."""
@@ -57,9 +58,3 @@ class Ledger:
                 entry = json.loads(line)
                 found[entry["name"]] = entry["failure"]
         return found
-
-
-def _ends_a_line(file: Path) -> bool:
-    with file.open("rb") as stream:
-        stream.seek(-1, 2)
-        return stream.read(1) == b"\n"

@@ -23,10 +23,11 @@ class TuningJobs:
     def __init__(self, store: Store, home: Home, jobs: Jobs, region: str) -> None:
         """Tuning jobs are the documents of kind "hyper-parameter-tuning-job" in `store`; `jobs` runs the trials."""
         self._searcher = Searcher(home.path / "search.log")
-        self._tools = TuningTools(store, home, jobs, self._searcher, region, self._own)
         self._threads = JobThreads(
             "tuning job", lambda name, leaving: TuningJob(name, self._tools, leaving), self._over
         )
+        patient = store.patient(self._threads.leaving)
+        self._tools = TuningTools(patient, home, jobs, self._searcher, region, self._own)
         self._owners: dict[str, TuningJob] = {}
         store.listen(TRAINING_KIND, self._changed)
 

@@ -23,6 +23,7 @@ from kennel.emulator.operations.context import Jobs, resource_arn
 from kennel.emulator.operations.resources import WARNINGS
 from kennel.emulator.operations.tags import TAGS
 from kennel.emulator.operations.training_jobs import begin_stopping, training_document
+from kennel.emulator.shortages import passes, told
 from kennel.emulator.store import Document, ExistsError, MissingError, Store
 from kennel.emulator.tuning_problem import Problem, Trial
 from kennel.emulator.tuning_request import job_limit, resource_of
@@ -66,12 +67,8 @@ class TuningJob:
         with contextlib.suppress(MissingError):
             for trial in self._document()[TRIALS]:
                 self._tools.own(trial["TrainingJobName"], self)
-            try:
-                while not self._round() and not self._leaving.is_set():
-                    self._wake.wait(self._patience_s())
-            except Exception as error:  # nothing may stay InProgress for ever
-                self._fail(f"InternalServerError: {type(error).__name__}: {error}")
-                raise
+            while not self._round() and not self._leaving.is_set():
+                self._wake.wait(self._patience_s())
 
     def has_ended(self) -> bool:
         """Whether nothing more will happen; so, too, when it was deleted."""
@@ -94,7 +91,9 @@ class TuningJob:
             except SearchError as error:
                 if self._leaving.is_set():  # the next server asks again
                     return False
-                self._fail(f"InternalServerError: {error}")
+                if passes(error):
+                    raise
+                self.fail(told(f"InternalServerError: {error}", error, self._tools.home.path))
                 return True
         if why is None:
             return False
@@ -292,7 +291,8 @@ class TuningJob:
         self._change(lambda d: tuning_status.end(d, why, time.time()))
         return True
 
-    def _fail(self, reason: str) -> None:
+    def fail(self, reason: str) -> None:
+        """End it as Failed, and its trials."""
         with contextlib.suppress(MissingError):
             document = self._change(lambda d: tuning_status.end(d, "fault", time.time(), reason))
             for trial in filter(is_open, document[TRIALS]):

@@ -176,7 +176,8 @@ class QueryWire:
 
     def error(self, error: AwsError) -> Response:
         """The code in XML."""
-        text = f"<Type>Sender</Type><Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
+        side = "Sender" if error.status < 500 else "Receiver"
+        text = f"<Type>{side}</Type><Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
         xml = f'<ErrorResponse xmlns="{_STS_NAMESPACE}"><Error>{text}</Error></ErrorResponse>'
         return self._response(xml, error.status)
 

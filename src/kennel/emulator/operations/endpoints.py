@@ -100,7 +100,7 @@ def update_endpoint(context: Context, request: Request) -> Document:
 
     updated = _update(context, name, change)
     if warnings:
-        context.home.logs.append(WARNING_LOGS, f"{KIND}/{name}", warnings)
+        context.home.logs.note(WARNING_LOGS, f"{KIND}/{name}", warnings)
     return updated
 
 

@@ -35,7 +35,7 @@ def create(context: Context, kind: str, name: str, document: Document, warnings:
     except ExistsError:
         raise _exists(context, kind, name) from None
     if warnings:
-        context.home.logs.append(WARNING_LOGS, f"{kind}/{name}", warnings)
+        context.home.logs.note(WARNING_LOGS, f"{kind}/{name}", warnings)
     return stored
 
 

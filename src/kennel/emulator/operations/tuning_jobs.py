@@ -60,7 +60,7 @@ def create_hyper_parameter_tuning_job(context: Context, request: Request) -> Doc
     refresh(document, now_s)
     created = create(context, KIND, name, document, warnings)
     if document[_CONFIG]["Strategy"] == "Bayesian":
-        context.home.logs.append(WARNING_LOGS, f"{KIND}/{name}", [f"Suggestions come from {choose_engine()[1]}."])
+        context.home.logs.note(WARNING_LOGS, f"{KIND}/{name}", [f"Suggestions come from {choose_engine()[1]}."])
     context.tunings.start(name)
     return created
 

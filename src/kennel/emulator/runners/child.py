@@ -12,7 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
-import select
+import resource
 import signal
 import subprocess
 import sys
@@ -20,20 +20,21 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NoReturn, Protocol
 
 from kennel.classifier.contract import write_private
-from kennel.emulator.log_lines import Cutter, LogWriter, encode
 from kennel.emulator.runners import namespaces
-from kennel.emulator.runners.base import STANDBY_LABEL
+from kennel.emulator.runners.base import STANDBY_LABEL, RunnerError
 from kennel.emulator.runners.processes import descendants
+from kennel.emulator.runners.pump import Pump
 from kennel.presence import start_time
 
 LAUNCH, PROCESS, EXIT = "launch.json", "process.json", "exit.json"
-_READ_BYTES = 64 * 1024  # what a pipe holds
-_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
-_LOG_END_S = 10  # without a byte, for what a descendant that got away keeps open, or a full disk keeps out
+_RESERVE, _RESERVE_BYTES = "reserve", 1 << 16
+_EXIT_BYTES = 100  # are kept free for how it ended, so that a program that fills the disk can end
+_AGAIN_S = 0.5
 _STANDBY_S = 0.01  # between two looks for the job of a program that waits, and has printed something
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
 
 
 def read_launch(folder: Path) -> dict[str, Any]:
@@ -42,61 +43,21 @@ def read_launch(folder: Path) -> dict[str, Any]:
     return launch
 
 
+def _log_file(folder: Path, launch: dict[str, Any], is_over: threading.Event) -> Path:
+    """Where it is logged. What a program prints while it waits for its job is kept until that has a log."""
+    log_file = launch["log_file"]
+    if STANDBY_LABEL in launch["labels"]:
+        while not is_over.wait(_STANDBY_S):
+            with contextlib.suppress(OSError, ValueError):
+                log_file = read_launch(folder)["log_file"]
+            if log_file != launch["log_file"]:
+                break
+    return Path(log_file)
+
+
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":  # elsewhere what the program leaves behind is only found by its process group
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-class _Pump(threading.Thread):
-    """Copies what the program prints into the log, with the time at which each line began to come."""
-
-    def __init__(self, pipe: IO[bytes], folder: Path, launch: dict[str, Any]) -> None:
-        super().__init__(daemon=True)
-        self._pipe = pipe
-        self._folder = folder
-        self._launch = launch
-        self._is_over = threading.Event()
-        self._moved_at = time.monotonic()
-
-    def run(self) -> None:
-        """Until nobody can print any more."""
-        select.select([self._pipe], [], [])
-        writer = LogWriter(self._log_file(), self._is_late)
-        cutter, began_ms = Cutter(), 0
-        while data := os.read(self._pipe.fileno(), _READ_BYTES):
-            now_ms, lines = time.time_ns() // 1_000_000, []
-            began_ms = began_ms if cutter.is_holding else now_ms
-            for raw in cutter.feed(data):
-                lines.append(encode(began_ms, raw))
-                began_ms = now_ms
-            writer.write(lines)
-            self._moved_at = time.monotonic()
-        writer.write([encode(began_ms, raw) for raw in cutter.end_line()])
-
-    def _log_file(self) -> Path:
-        """What a program prints while it waits for its job stays in the pipe until that has a log."""
-        log_file = self._launch["log_file"]
-        if STANDBY_LABEL in self._launch["labels"]:
-            while not self._is_over.wait(_STANDBY_S):
-                with contextlib.suppress(OSError, ValueError):
-                    log_file = read_launch(self._folder)["log_file"]
-                if log_file != self._launch["log_file"]:
-                    break
-        return Path(log_file)
-
-    def _is_late(self) -> bool:
-        return self._is_over.is_set() and time.monotonic() - self._moved_at > _LOG_END_S
-
-    def finish(self) -> None:
-        """Wait for the end of the log as long as it grows; what keeps the pipe open without a word is left."""
-        self._moved_at = time.monotonic()
-        self._is_over.set()
-        while self.is_alive() and not self._is_late():
-            self.join(_LOG_END_S / 10)
-        if self.is_alive():
-            said = f"[kennel]: the log ends here: {_LOG_END_S} s after the program had ended, its output was still open"
-            with contextlib.suppress(OSError), self._log_file().open("ab", buffering=0) as log:
-                log.write(encode(time.time_ns() // 1_000_000, said.encode()))
 
 
 class Program(Protocol):
@@ -118,6 +79,8 @@ def enter(launch: dict[str, Any]) -> None:
         OSError: the machine does not allow it.
     """
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)  # nothing runs on without somebody who notes its end
+    if "open_files" in launch:  # the emulator has raised its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(launch["open_files"]))
     namespaces.enter(launch["hosts_file"], isolated=launch["isolated"], read_only=launch["read_only"])
 
 
@@ -163,9 +126,11 @@ def supervise(folder: Path, ready: int, begin: Callable[[dict[str, Any]], Progra
     launch = read_launch(folder)
     _prctl(_SET_CHILD_SUBREAPER, 1)
     try:
+        note_end = _reserve(folder / EXIT)
+        (folder / _RESERVE).write_bytes(bytes(_RESERVE_BYTES))
         process = begin(launch)
     except (OSError, subprocess.SubprocessError) as error:
-        os.write(ready, str(error).encode())
+        os.write(ready, problem_of(error).encode())
         return
     program = process.pid
     signal.signal(signal.SIGTERM, lambda *_: _tell(program))
@@ -173,11 +138,42 @@ def supervise(folder: Path, ready: int, begin: Callable[[dict[str, Any]], Progra
     write_private(folder / PROCESS, {"pid": os.getpid(), "started": start_time(os.getpid()), "program": program})
     os.close(ready)
     assert process.stdout is not None  # noqa: S101 - asked for above
-    pump = _Pump(process.stdout, folder, launch)
-    pump.start()
+    pump = Pump(process.stdout, lambda is_over: _log_file(folder, launch, is_over), folder / _RESERVE)
     code = _wait(program)
     pump.finish()
-    write_private(folder / EXIT, {"code": code, "ended": time.time()})
+    note_end({"code": code, "ended": time.time()})
+
+
+def _reserve(file: Path) -> Callable[[dict[str, Any]], None]:
+    """What writes the end of a run into a file that has its room already; nobody takes it for an end before."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(descriptor, b" " * _EXIT_BYTES)
+
+    def note_end(end: dict[str, Any]) -> None:
+        while True:
+            try:
+                os.pwrite(descriptor, json.dumps(end).encode().ljust(_EXIT_BYTES), 0)
+                return
+            except OSError:  # a file system that writes nothing in its place: until there is room
+                time.sleep(_AGAIN_S)
+
+    return note_end
+
+
+def problem_of(error: BaseException) -> str:
+    """Why a program could not be started, for `raise_problem`: an errno, or 0, and a text."""
+    return f"{getattr(error, 'errno', None) or 0} {' '.join(str(error).split()) or repr(error)}"
+
+
+def raise_problem(text: str, prefix: str = "") -> NoReturn:
+    """Raise what `problem_of` said in another process.
+
+    Raises:
+        RunnerError: always; its cause is an OSError with the errno, if there was one.
+    """
+    code, _, said = text.partition(" ")
+    cause = OSError(int(code), said) if code.isdecimal() and int(code) else None
+    raise RunnerError(f"{prefix}{said if code.isdecimal() else text}") from cause
 
 
 def _tell(program: int) -> None:
@@ -188,14 +184,19 @@ def _tell(program: int) -> None:
 def main(folder: Path) -> int:
     """Leave the caller behind; return when the program has started, with 1 and the reason when it has not."""
     reader, ready = os.pipe()
-    if os.fork() == 0:
+    try:
+        is_parent = os.fork() == 0
+    except OSError as error:
+        sys.stderr.write(problem_of(error))
+        return 1
+    if is_parent:
         os.close(reader)
         try:
             leave(folder)
             supervise(folder, ready)
         except BaseException as error:  # whatever it is, the caller must not take it for a start
             with contextlib.suppress(OSError):
-                os.write(ready, repr(error).encode())
+                os.write(ready, problem_of(error).encode())
             raise
         finally:
             os._exit(0)

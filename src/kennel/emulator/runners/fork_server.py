@@ -61,7 +61,9 @@ def serve(program: str) -> list[str] | None:
             problem = _fork_parent(Path(os.fsdecode(line.rstrip(b"\n"))), program, kept)
         except _Become as become:
             return become.arguments
-        os.write(1, " ".join(problem.split()).encode() + b"\n")
+        except OSError as error:
+            problem = child.problem_of(error)
+        os.write(1, problem.encode() + b"\n")
     return None
 
 
@@ -75,7 +77,7 @@ def _fork_parent(folder: Path, program: str, kept: set[int]) -> str:
             child.leave(folder)
             child.supervise(folder, ready, lambda launch: _fork_program(launch, program, kept))
         except Exception as error:
-            os.write(ready, repr(error).encode())
+            os.write(ready, child.problem_of(error).encode())
         os._exit(0)  # `_Become` passes: the program ends in `main`
     os.close(ready)
     with os.fdopen(reader, "rb") as pipe:
@@ -118,7 +120,7 @@ def _fork_program(launch: dict[str, Any], program: str, kept: set[int]) -> _Fork
         try:
             _enter(launch, written)
         except Exception as error:
-            os.write(failed, str(error).encode())
+            os.write(failed, child.problem_of(error).encode())
             os._exit(1)
         for descriptor in _open_files() - kept:  # among them those whose end the processes above wait for
             os.close(descriptor)
@@ -130,7 +132,8 @@ def _fork_program(launch: dict[str, Any], program: str, kept: set[int]) -> _Fork
         said = pipe.read().decode()
     if said:
         os.waitpid(pid, 0)
-        raise OSError(said)
+        code, _, text = said.partition(" ")
+        raise OSError(int(code), text)
     return _Forked(pid, os.fdopen(output, "rb"))
 
 

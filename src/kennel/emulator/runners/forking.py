@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kennel.emulator.runners.base import RunnerError
+from kennel.emulator.runners.child import raise_problem
 
 _SERVERS = 2  # at a time; each has a few hundred megabytes, which it shares with what it has forked
 _ANSWER_S = 10.0  # a fork takes milliseconds
@@ -103,7 +104,7 @@ class _Server:
             self.end()
             raise RunnerError(f"The process that forks programs did not answer within {_ANSWER_S:g} s.")
         if problem:
-            raise RunnerError(problem)
+            raise_problem(problem)
         return True
 
     def _answer(self, timeout_s: float) -> str | None:
@@ -113,7 +114,9 @@ class _Server:
             EOFError: none will.
         """
         assert self._process.stdout is not None  # noqa: S101 - asked for above
-        if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+        poll = select.poll()  # unlike select, for any number of open files
+        poll.register(self._process.stdout, select.POLLIN)
+        if not poll.poll(1000 * timeout_s):
             return None
         line = self._process.stdout.readline()
         if not line:

@@ -20,14 +20,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import kennel
 from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths, write_private
+from kennel.emulator import open_files
 from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Usage, Waiting
-from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS
+from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS, raise_problem
 from kennel.emulator.runners.commands import Commands, UnknownImageError
 from kennel.emulator.runners.forking import ForkServers
 from kennel.emulator.runners.namespaces import possible
@@ -70,9 +71,12 @@ class ProcessRunner:
             write_private(folder / LAUNCH, record)
             if not (launch.many and self._fork(launch, folder, record["environ"])):
                 _run_child(folder, launch.image)
-        except (RunnerError, OSError, ValueError) as error:
+        except RunnerError:
             shutil.rmtree(folder, ignore_errors=True)
-            raise error if isinstance(error, RunnerError) else RunnerError(str(error)) from error
+            raise
+        except (OSError, ValueError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise RunnerError(str(error)) from error
         return str(folder)
 
     def _fork(self, launch: Launch, folder: Path, environ: Mapping[str, str]) -> bool:
@@ -99,6 +103,7 @@ class ProcessRunner:
             "hosts_file": _hosts_file(folder, launch) if _needs_names(launch) else None,
             "isolated": launch.isolated,
             "read_only": _place_mounts(launch.base_dir, launch.mounts),
+            "open_files": open_files.inherited(),
         }
 
     def _meeting_port(self, network: str, *, is_first: bool) -> int:
@@ -138,7 +143,8 @@ class ProcessRunner:
     def _parent(folder: Path) -> int | None:
         """The process id of the living parent of the program."""
         process = _read(folder / PROCESS)
-        alive = process and Process(process["pid"], process["started"]).is_alive
+        with _looking(folder.name):
+            alive = process and Process(process["pid"], process["started"]).is_alive
         return int(process["pid"]) if process and alive else None
 
     def signal(self, handle: str) -> None:
@@ -202,7 +208,9 @@ class ProcessRunner:
     def find(self, label: str, value: str | None = None) -> dict[str, str]:
         """Every folder whose launch has the label."""
         found: dict[str, str] = {}
-        for folder in sorted(self._runs_dir.glob("*/")):
+        with _looking("all runs"):
+            folders = sorted(self._runs_dir.glob("*/"))
+        for folder in folders:
             labels = (_read(folder / LAUNCH) or {}).get("labels", {})
             if label in labels and value in (None, labels[label]):
                 found[str(folder)] = labels[label]
@@ -268,7 +276,7 @@ class ProcessRunner:
 
 def _run_child(folder: Path, image: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "kennel.emulator.runners.child", str(folder)],
+        [sys.executable, "-W", "ignore", "-m", "kennel.emulator.runners.child", str(folder)],  # stderr is its answer
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -276,7 +284,7 @@ def _run_child(folder: Path, image: str) -> None:
         check=False,
     )
     if done.returncode:
-        raise RunnerError(f"The command of the image '{image}' could not be started: {done.stderr.strip()}.")
+        raise_problem(done.stderr.strip(), f"The command of the image '{image}' could not be started: ")
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -375,9 +383,24 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+@contextlib.contextmanager
+def _looking(at: str) -> Iterator[None]:
+    """What cannot be looked at, as with too many open files, is neither there nor gone."""
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value
+        yield
+    except OSError as error:
+        raise RunnerError(f"The process of {at} cannot be looked at: {error.strerror}.") from error
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """None when there is no such file, or nothing in it yet.
+
+    Raises:
+        RunnerError: it cannot be read now.
+    """
+    with _looking(path.parent.name):
+        try:
+            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        return value
