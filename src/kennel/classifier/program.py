@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
-from kennel.classifier.contract import ContainerPaths
+from kennel.classifier.contract import BASE_DIR, ContainerPaths
 from kennel.classifier.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def become(program: Program, paths: ContainerPaths, hyperparameters: Mapping[str
     if program.is_remote:
         raise ConfigError(
             [f"sagemaker_submit_directory is '{program.source}'. A plain process cannot fetch it: send the files as a "
-             "channel and name their place, such as /opt/ml/input/data/code, or use the docker runner."]
+             f"channel and name their place, such as {BASE_DIR}/input/data/code, or use the docker runner."]
         )  # fmt: skip
     place(program, paths)
     if (paths.code_dir / "requirements.txt").exists():
