@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ALLOWED = {  # package -> prefixes of our own modules that it may import
     "kennel.classifier": ("kennel.classifier",),
-    "kennel.insight": ("kennel.insight", "kennel.classifier.contract"),
-    "kennel.emulator": ("kennel.emulator", "kennel.classifier.contract"),
+    "kennel.insight": ("kennel.insight", "kennel.classifier.archives", "kennel.classifier.contract"),
+    "kennel.emulator": ("kennel.emulator", "kennel.classifier.archives", "kennel.classifier.contract"),
     "kennel.driver": (
         "kennel.driver",
         "kennel.classifier.config",

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
+from kennel.classifier.archives import unpack
 from kennel.classifier.contract import BASE_DIR, ContainerPaths
 from kennel.classifier.errors import ConfigError
 
@@ -102,13 +103,12 @@ def _fetch(source: str, paths: ContainerPaths) -> None:
         if path.is_dir():
             shutil.copytree(path, code, dirs_exist_ok=True)
         elif path.is_file() and tarfile.is_tarfile(path):
-            with tarfile.open(path) as tar:
-                tar.extractall(code, filter="data")  # nothing outside the folder, no devices
+            unpack(path, code)
         elif path.is_file():
             shutil.copy2(path, code)
         else:
             raise ConfigError([f"sagemaker_submit_directory is '{source}', and there is no such file or folder."])
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, OSError) as error:
         raise ConfigError([f"sagemaker_submit_directory is '{source}', which cannot be unpacked: {error}."]) from error
 
 
