@@ -133,6 +133,30 @@ def test_flags_win_over_the_project_file(kennel: Kennel, dataset: Path) -> None:
     assert [channel["ChannelName"] for channel in alone["InputDataConfig"]] == ["train"]
 
 
+def test_a_hyperparameter_counts_once_in_either_spelling(kennel: Kennel, dataset: Path) -> None:
+    import json
+
+    kennel.write_project('[hyperparameters]\n"batch-size" = 8\n[tune.space]\n"weight-decay" = "0.1,0.2"\n')
+    for word in ("batch_size=16", "batch-size=16"):
+        request = json.loads(kennel("train", dataset, "--dry-run", word).out)
+        assert request["HyperParameters"] == {"batch_size": "16"}
+    tuned = ("--tune", "weight_decay=0.1,0.3", "--tune", "lr=0.1,0.2")
+    request = json.loads(kennel("tune", dataset, "--dry-run", *tuned).out)
+    ranges = request["HyperParameterTuningJobConfig"]["ParameterRanges"]["CategoricalParameterRanges"]
+    assert {one["Name"]: one["Values"] for one in ranges} == {"weight_decay": ["0.1", "0.3"], "lr": ["0.1", "0.2"]}
+    assert request["TrainingJobDefinition"]["StaticHyperParameters"] == {"batch_size": "8"}
+    request = json.loads(kennel("tune", dataset, "--dry-run", "--tune", "batch-size=8,16").out)
+    assert request["TrainingJobDefinition"]["StaticHyperParameters"] == {}
+
+
+def test_two_spellings_with_two_values_are_one_error_that_names_both(kennel: Kennel, dataset: Path) -> None:
+    sentence = "Hyperparameter 'batch-size' has value '8' and, as 'batch_size', value '16'"
+    refused = kennel("train", dataset, "--dry-run", "batch-size=8", "batch_size=16")
+    assert (refused.code, sentence in refused.err, "Traceback" in refused.err) == (1, True, False)
+    kennel.write_project('[hyperparameters]\n"batch-size" = 8\nbatch_size = 16\n')
+    assert sentence in kennel("train", dataset, "--dry-run").err
+
+
 def test_colour_is_for_terminals_and_no_color_is_honoured(kennel: Kennel) -> None:
     assert "\x1b[" not in kennel("doctor").out
     for environ, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):

@@ -55,3 +55,8 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 
 def test_a_grid_has_every_combination() -> None:
     assert combinations(read({"batch_size": "16,32,64", "optimizer": "adamw,sgd"})) == 6
+
+
+def test_one_hyperparameter_in_two_spellings_is_an_error_that_names_both() -> None:
+    with pytest.raises(ConfigError, match="'batch-size' has value '8,16' and, as 'batch_size', value '16,32'"):
+        read({"batch-size": "8,16", "batch_size": "16,32"})

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
-from kennel.classifier.contract import ContainerPaths
+from kennel.classifier.archives import unpack
+from kennel.classifier.contract import BASE_DIR, ContainerPaths
 from kennel.classifier.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
@@ -102,13 +103,12 @@ def _fetch(source: str, paths: ContainerPaths) -> None:
         if path.is_dir():
             shutil.copytree(path, code, dirs_exist_ok=True)
         elif path.is_file() and tarfile.is_tarfile(path):
-            with tarfile.open(path) as tar:
-                tar.extractall(code, filter="data")  # nothing outside the folder, no devices
+            unpack(path, code)
         elif path.is_file():
             shutil.copy2(path, code)
         else:
             raise ConfigError([f"sagemaker_submit_directory is '{source}', and there is no such file or folder."])
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, OSError) as error:
         raise ConfigError([f"sagemaker_submit_directory is '{source}', which cannot be unpacked: {error}."]) from error
 
 
@@ -121,7 +121,7 @@ def become(program: Program, paths: ContainerPaths, hyperparameters: Mapping[str
     if program.is_remote:
         raise ConfigError(
             [f"sagemaker_submit_directory is '{program.source}'. A plain process cannot fetch it: send the files as a "
-             "channel and name their place, such as /opt/ml/input/data/code, or use the docker runner."]
+             f"channel and name their place, such as {BASE_DIR}/input/data/code, or use the docker runner."]
         )  # fmt: skip
     place(program, paths)
     if (paths.code_dir / "requirements.txt").exists():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kennel.classifier import archives
 from kennel.emulator.storage import StorageError, Uri, fetch, storage_of
 
 PREFIX = "S3Prefix"
@@ -82,15 +83,14 @@ def _bring(data: ModelData, folder: Path) -> None:
 def unpack(archive: Path, folder: Path, uri: Uri) -> None:
     """Unpack a tar archive, compressed or not; sizes, times and permissions are kept.
 
-    No member leaves the folder, by its name or by a link, and none is a device (tarfile's filter "data").
+    No member leaves the folder, by its name or by a link, and none is a device.
 
     Raises:
         StorageError: it is no such archive.
     """
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except tarfile.FilterError as error:
+        archives.unpack(archive, folder)
+    except archives.UnsafeMemberError as error:
         raise StorageError(
             f"'{uri}' is not unpacked: {error}. Pack the model's files by plain relative names."
         ) from error

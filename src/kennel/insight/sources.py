@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kennel.classifier import archives
 from kennel.insight.errors import InsightError
 
 # Below a job's folder, in this order: smdebug's own, the default hook's, the platform's, the one in S3.
@@ -102,8 +103,7 @@ def _is_trial(folder: Path) -> bool:
 
 def _unpack(archive: Path, folder: Path) -> Path:
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")  # nothing outside the folder, no devices
+        archives.unpack(archive, folder)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise InsightError(f"{archive} cannot be unpacked ({error}). Fetch it again.") from error
     return folder

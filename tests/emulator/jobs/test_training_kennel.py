@@ -14,7 +14,7 @@ from kennel.classifier.metrics import METRICS, metric_definitions
 from kennel.emulator.channels import read_channels
 from kennel.emulator.inputs import list_items
 from tests.conftest import make_photos
-from tests.emulator.jobs.conftest import Platform, channel
+from tests.emulator.jobs.conftest import Platform, both, channel
 
 SMALL = {
     "arch": "resnet18", "pretrained": "none", "train_layers": "head", "crop_px": "32", "resize_px": "32",
@@ -77,6 +77,52 @@ def test_with_a_profiler_config_the_platform_samples_and_the_trainer_writes_span
     assert list(profile.rglob("000000001/*_operators.json"))
     with tarfile.open(platform.output_dir() / "output.tar.gz") as tar:
         assert not [name for name in tar.getnames() if name.startswith("profiler")]  # nothing is written twice
+
+
+MINE = """
+import json, os, pathlib, sys
+pathlib.Path(os.environ["SM_MODEL_DIR"], "told.json").write_text(json.dumps([sys.argv[1:], os.environ["SM_HPS"]]))
+"""
+
+
+@both
+@pytest.mark.timeout(1800)  # the first test with docker builds the images
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_jobs_own_program_runs_instead_of_the_trainer(
+    platform: Platform, tmp_path: Path, request: pytest.FixtureRequest, status: int
+) -> None:
+    """The same request on both runners: a program of the trainer's old name, in a channel."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "train.py").write_text(f"{MINE}sys.exit({status})\n")
+    image = request.getfixturevalue("train_image") if platform.runner.name == "docker" else "kennel-train:abc"
+    named = {"sagemaker_program": '"train.py"', "sagemaker_submit_directory": '"/opt/ml/input/data/code"'}
+    start(
+        platform,
+        HyperParameters={**named, "batch-size": '"32"', "sagemaker_region": '"eu-central-1"'},
+        InputDataConfig=[channel("code", own.as_uri())],
+        AlgorithmSpecification={"TrainingImage": image},
+    )
+    platform.jobs.wait("job", 250)
+    document = platform.describe("job")
+    assert document["TrainingJobStatus"] == ("Failed" if status else "Completed"), (document, platform.log())
+    if not status:
+        told = json.loads(platform.members()["told.json"])
+        assert told == [["--batch-size", "32"], '{"batch-size":"32"}']
+
+
+@both
+@pytest.mark.timeout(1800)
+def test_a_hyperparameter_in_two_spellings_is_one_clear_failure(
+    platform: Platform, members: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    image = request.getfixturevalue("train_image") if platform.runner.name == "docker" else "kennel-train:abc"
+    members["AlgorithmSpecification"]["TrainingImage"] = image
+    members["HyperParameters"] = SMALL | {"batch-size": "8"}
+    start(platform, **members)
+    platform.jobs.wait("job", 250)
+    reason = platform.describe("job")["FailureReason"]
+    assert "Hyperparameter 'batch_size' has value '4' and, as 'batch-size', value '8'." in reason
 
 
 @pytest.mark.slow

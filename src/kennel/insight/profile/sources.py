@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kennel.classifier import archives
 from kennel.insight.sources import S3Copy
 
 _DEPTH = 9  # from a job's folder to output/data/profiler/framework/pytorch/detailed_profiling/HOUR/STEP, and one more
@@ -115,8 +116,7 @@ def unpack(archive: Path, folder: Path) -> Path:
         NothingThereError: it cannot be read to its end.
     """
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+        archives.unpack(archive, folder)
     except (tarfile.TarError, OSError, EOFError) as error:
         why = str(error).partition("\n")[0].rstrip(".:")  # tarfile goes on with every format that it tried
         raise NothingThereError(f"{archive} cannot be unpacked: {why}.") from error
