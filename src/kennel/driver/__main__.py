@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -16,11 +17,18 @@ from kennel.classifier.errors import ConfigError, KennelError
 from kennel.driver import tuning
 from kennel.driver.commands import COMMANDS
 from kennel.driver.commands.context import Context, Result, assignments
+from kennel.driver.errors import DriverError
 from kennel.driver.parser import parse
 from kennel.driver.reporting import for_terminal
 from kennel.driver.session import Session
 from kennel.driver.uris import is_uri
 
+_LACKS = {  # what this machine can run out of, and what to do then
+    errno.ENOSPC: "Make room on that disk, then run it again: what is done already is kept.",
+    errno.EDQUOT: "Your disk quota is used up: remove files, then run it again: what is done already is kept.",
+    errno.EMFILE: "Run it again with a higher limit: ulimit -n 4096",
+    errno.ENFILE: "End other programs, then run it again.",
+}
 _INTERRUPTED = 130  # as shells count a SIGINT
 _SECTIONS = {"train": "train", "tune": "train", "deploy": "deploy", "transform": "transform"}  # of kennel.toml
 _FLAGS = {  # flag -> dotted name of the project file, by command where it differs
@@ -51,10 +59,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KennelError as error:
         return _fail(error, arguments)
     except Exception as error:
+        lack = _lack(error)
+        if lack:
+            return _fail(lack, arguments)
         traceback.print_exc()
         print(f"kennel: {type(error).__name__}: {error}. This is a fault of Kennel.", file=sys.stderr)
         return 1
     return result.code
+
+
+def _lack(error: BaseException) -> DriverError | None:
+    """What this machine has run out of, if that is why something failed; nobody can do without it."""
+    if not isinstance(error, OSError) or error.errno not in _LACKS:
+        return None
+    place = f" ({error.filename})" if error.filename else ""
+    return DriverError(f"{os.strerror(error.errno)}{place}.", _LACKS[error.errno])
 
 
 def _run(arguments: argparse.Namespace) -> Result:

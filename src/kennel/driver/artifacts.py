@@ -99,8 +99,11 @@ def pack(folder: Path, archive: Path) -> Path:
     """Pack a model folder as SageMaker packs it: its files at the top of a gzipped tar."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     temporary = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
-    with tarfile.open(temporary, "w:gz", compresslevel=1) as tar:  # weights hardly shrink
-        for path in sorted(folder.iterdir()):
-            tar.add(path, arcname=path.name)
-    temporary.replace(archive)
+    try:
+        with tarfile.open(temporary, "w:gz", compresslevel=1) as tar:  # weights hardly shrink
+            for path in sorted(folder.iterdir()):
+                tar.add(path, arcname=path.name)
+        temporary.replace(archive)
+    finally:
+        temporary.unlink(missing_ok=True)  # on a full disk
     return archive

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kennel.classifier.contract import atomic_write
 from kennel.driver.errors import DriverError
 from kennel.driver.refusals import explained, is_missing
 
@@ -73,8 +74,8 @@ def write(uri: str, data: bytes, s3: Any) -> None:
     """
     if uri.startswith("file://"):
         path = path_of(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        with atomic_write(path) as file:
+            file.write(data)
         return
     bucket, key = split_s3(uri)
     with explained(f"Writing {uri}"):

@@ -10,7 +10,7 @@ from kennel.emulator.host_metrics import HostMetrics
 from kennel.emulator.job_status import Document, life
 from kennel.emulator.metric_log import MetricLog
 from kennel.emulator.runners.base import Runner
-from kennel.emulator.shortages import Patience, told
+from kennel.emulator.shortages import Patience, passes, told
 
 _ROOM_S = 60.0  # that the values of a job that has ended are kept for until a full disk has room
 _TURN_S = 1.0  # for one look at the logs
@@ -57,7 +57,12 @@ class JobMetrics:
         if self._log is None:
             definitions = document["AlgorithmSpecification"].get("MetricDefinitions") or []
             self._log = MetricLog(definitions, self._home.metrics_file(self._name), self._warn)
-        found = self._log.update(logs, _REST_S if ended else _TURN_S)
+        try:
+            found = self._log.update(logs, _REST_S if ended else _TURN_S)
+        except OSError as error:
+            if ended or not passes(error):
+                raise
+            return False  # no file can be opened now; the next look may succeed
         if ended:
             self._keep(self._log)
         if ended and self._log.is_behind(logs):

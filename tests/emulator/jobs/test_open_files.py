@@ -71,8 +71,8 @@ def emulator(tmp_path: Path) -> Iterator[Emulator]:
 def test_jobs_wait_for_open_files(emulator: Emulator, tmp_path: Path) -> None:
     client = emulator.client("sagemaker")
     client.list_training_jobs()
-    cap(emulator, open_now(emulator) + 8)
-    complete_all(emulator, tmp_path, 12)
+    cap(emulator, open_now(emulator) + 16)
+    complete_all(emulator, tmp_path, 14)
     said = (emulator.home / "emulator.log").read_text()
     assert "Too many files are open: this process may have" in said  # otherwise this test has tried nothing
     assert "Traceback" not in said

@@ -80,7 +80,9 @@ def enter(launch: dict[str, Any]) -> None:
     """
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)  # nothing runs on without somebody who notes its end
     if "open_files" in launch:  # the emulator has raised its own
-        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(launch["open_files"]))
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft = launch["open_files"] if hard == resource.RLIM_INFINITY else min(launch["open_files"], hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     namespaces.enter(launch["hosts_file"], isolated=launch["isolated"], read_only=launch["read_only"])
 
 

@@ -64,7 +64,7 @@ class ProcessRunner:
         """Start the image's command in a session of its own (see Runner)."""
         folder = self._runs_dir / launch.name
         self.remove(str(folder))
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)  # too few open files may have kept it
         port = _free_port() if launch.port else None
         try:
             record = self._record(launch, folder, port)
@@ -72,10 +72,10 @@ class ProcessRunner:
             if not (launch.many and self._fork(launch, folder, record["environ"])):
                 _run_child(folder, launch.image)
         except RunnerError:
-            shutil.rmtree(folder, ignore_errors=True)
+            _forget(folder)
             raise
         except (OSError, ValueError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            _forget(folder)
             raise RunnerError(str(error)) from error
         return str(folder)
 
@@ -174,7 +174,7 @@ class ProcessRunner:
                 os.killpg(process["program"], signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(parent, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
+        _forget(folder)
 
     def address(self, handle: str, port: int) -> tuple[str, int]:
         """The free port that the program was given in SAGEMAKER_BIND_TO_PORT."""
@@ -272,6 +272,13 @@ class ProcessRunner:
                 "Use the docker runner, or allow them (Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0)."
             )
         return None
+
+
+def _forget(folder: Path) -> None:
+    """Remove a run's folder: first what is known of the run, for which no file need be opened, unlike for the rest."""
+    for name in (LAUNCH, PROCESS, EXIT):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run_child(folder: Path, image: str) -> None:
