@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,18 @@ def test_a_rule_that_crashes_is_an_error_with_its_place(trainings: Path, own: Pa
     [row] = run(trainings, "sound", own, "Crashes")["rules"]
     assert row["status"] == "Error"
     assert row["detail"] == "ZeroDivisionError: by the user (own.py, line 21)"
+
+
+@pytest.mark.parametrize("junk", [b"{", b"\xff\xfe", b"[" * 100_000, b'{"meta": {"mode": "NONE", "mode_step": 0}}'])
+def test_an_index_that_cannot_be_read_costs_a_rule_its_step_only(
+    trainings: Path, guide: Path, tmp_path: Path, junk: bytes
+) -> None:
+    shutil.copytree(trainings / "sound", tmp_path / "sound")
+    first, *others = sorted((tmp_path / "sound/output/data/tensors").glob("index/*/*.json"))
+    first.write_bytes(junk)
+    result = run(tmp_path, "sound", guide)
+    assert (result["rules"][0]["status"], result["steps"]) == ("NoIssuesFound", len(others))
+    assert "The index of step 0 cannot be read" in result["notes"][0]
 
 
 def test_what_is_wrong_with_a_file_is_said(own: Path, tmp_path: Path) -> None:

@@ -324,9 +324,15 @@ def test_a_step_is_shown_when_all_workers_have_saved_it_or_never_will(copied: Ca
     hidden = late.rename(folder / "late")
     trial = Trial(folder, folder)
     assert [step.number for step in trial.refresh()] == [0, 1, 2, 3]  # 3 is whole, so nobody waits for 1 any more
+    their = SmdebugTrial(trial)
+    assert [their.has(number) for number in range(5)] == [True] * 4 + [False]
+    their.trial.wait_for_steps(
+        [1]
+    )  # smdebug's rules do; on its own it would wait for the second worker, here for nobody
     assert trial.refresh() == []
     hidden.rename(late)
     assert [step.number for step in trial.refresh()] == [4]
+    assert their.has(4)
     late.unlink()
     assert [step.number for step in Trial(folder, folder).refresh(final=True)] == [0, 1, 2, 3, 4]
 

@@ -1,17 +1,15 @@
 """smdebug's own trial of a folder, which users' rules ask for their tensors. Nothing else needs smdebug.
 
 smdebug's `create_trial` waits for ever on a folder without a collections file, retries a missing event file for
-minutes, and gives up the whole trial at one cut-off index file. Here the folder has been opened before
-(`kennel.insight.trial`, which also notes what cannot be read), and nothing waits.
+minutes, and gives up the whole trial at one cut-off index file. Here Kennel's trial has opened the folder before, and
+smdebug's sees the steps that it shows, whose index files can be read; nothing waits.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import warnings
-from pathlib import Path
 from typing import Any
 
 from kennel.insight.trial import Trial
@@ -19,7 +17,6 @@ from kennel.insight.trial import Trial
 os.environ.setdefault("SMDEBUG_LOG_LEVEL", "error")  # it prints to stdout, where results go; read at import
 # What smdebug 1.0.34 needs, and does not declare; `train` in pyproject.toml has the same.
 REQUIREMENTS = ("smdebug==1.0.34", "numpy>=2.2,<2.3", "pandas>=2.2", "psutil>=6", "requests>=2.32")
-_INDEX_NAME = re.compile(r"\d+_.+\.json")
 
 
 def rule_class() -> Any:
@@ -39,7 +36,7 @@ class SmdebugTrial:
     def __init__(self, trial: Trial) -> None:
         """Open it."""
         self._trial = trial
-        self.trial = _open(trial.folder)
+        self.trial = _open(trial)
 
     def has(self, number: int) -> bool:
         """Look for new steps where this one is not known, and tell whether it is now.
@@ -51,26 +48,21 @@ class SmdebugTrial:
             with contextlib.suppress(OSError):  # a file that went away between two looks
                 theirs.refresh_data()
         theirs.loaded_all_steps = self._trial.ended
+        if number not in theirs.steps(show_incomplete_steps=True):
+            return False
         theirs.last_complete_step = max(theirs.last_complete_step, number)
-        return number in theirs.steps(show_incomplete_steps=True)
+        return True
 
 
-def _open(folder: Path) -> Any:
+def _open(trial: Trial) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from smdebug.core.index_reader import LocalIndexReader
-        from smdebug.exceptions import IndexReaderException
         from smdebug.trials.local_trial import LocalTrial
 
     class Reader(LocalIndexReader):  # type: ignore[misc]  # smdebug has no types
         def list_index_files(self) -> list[str]:
-            return [path for path in super().list_index_files() if _INDEX_NAME.fullmatch(Path(path).name)]
-
-        def _update_tensors_from_json(self, tensors: Any, step: Any, response: bytes, path: str, worker: str) -> Any:
-            try:
-                return super()._update_tensors_from_json(tensors, step, response, path, worker)
-            except (IndexReaderException, KeyError, TypeError, AttributeError):
-                return tensors
+            return [str(path) for path in trial.index_files()]
 
     class Tolerant(LocalTrial):  # type: ignore[misc]
         def _load_collections(self) -> None:
@@ -78,7 +70,7 @@ def _open(folder: Path) -> Any:
             self.index_reader.event_file_retry_limit = 0
             super()._load_collections()
 
-    theirs = Tolerant(folder.name, str(folder))
+    theirs = Tolerant(trial.folder.name, str(trial.folder))
     theirs.dynamic_refresh = False  # otherwise every question reads the folder anew
     theirs._training_end_delay_refresh = 0
     return theirs

@@ -41,6 +41,7 @@ class Record:
 class IndexFile:
     """What one worker saved at one step."""
 
+    file: Path
     worker: str
     mode: str
     mode_step: int
@@ -88,7 +89,7 @@ def read_index(folder: Path, file: Path, worker: str) -> IndexFile:
         raise IndexFileError(f"{type(error).__name__}: {error}") from error
     if mode not in _MODES or mode_step < 0 or not records + shapes:
         raise IndexFileError(f"mode {mode}, step {mode_step} of it, {len(records)} tensors")
-    return IndexFile(worker, mode, mode_step, written_s, event_file, _by_tensor(records, shapes))
+    return IndexFile(file, worker, mode, mode_step, written_s, event_file, _by_tensor(records, shapes))
 
 
 def _below(folder: Path, name: Any) -> Path:

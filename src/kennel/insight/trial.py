@@ -81,6 +81,11 @@ class Trial:
         saved = self._reader.steps[number]
         return Step(number, saved.first.mode, saved.first.mode_step, saved.written_s)
 
+    def index_files(self) -> list[Path]:
+        """Those of the steps, sorted; none of them is damaged."""
+        saved = (self._reader.steps[step.number] for step in self.steps)
+        return sorted(index.file for one in saved for index in one.by_worker.values())
+
     def saved(self, step: Step) -> list[str]:
         """All tensors of a step, sorted; of some there may be reductions only."""
         return self._reader.steps[step.number].names()
