@@ -64,7 +64,8 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_bytes(encode(1, b"whole") + encode(2, b"torn" * 50_000)[:-1])
     writer = LogWriter(file)
-    assert writer.last()["message"] == "whole"
+    assert writer.last("whole")["message"] == "whole"
+    assert writer.last("torn") == {}
     writer.write([encode(3, b"next")])
     writer.close()
     assert [json.loads(line)["message"] for line in file.read_bytes().splitlines()] == ["whole", "next"]
@@ -97,13 +98,13 @@ def test_what_does_not_fit_on_a_full_disk_waits_and_tears_no_line(tmp_path: Path
     assert tries == [len(lines[0]) + 1] * 2, "a torn line was there to be read"
 
 
-def test_the_end_of_a_log_of_a_million_lines_is_read_at_once(tmp_path: Path) -> None:
+def test_the_end_of_a_long_log_is_read_at_once(tmp_path: Path) -> None:
     files = LogFiles(tmp_path)
     file = files.file(GROUP, "s")
     file.parent.mkdir(parents=True)
-    file.write_bytes(b"".join(encode(number, b"line %d" % number) for number in range(1_000_000)))
+    file.write_bytes(b"".join(encode(number, b"line %d" % number) for number in range(200_000)))
     begun = time.process_time()
     last = [event.message for event, _ in zip(files.read_back(GROUP, "s", 1 << 40), range(1000), strict=False)]
-    assert (last[0], last[-1], last_line(file)) == ("line 999999", "line 999000", "line 999999")
+    assert (last[0], last[-1], last_line(file)) == ("line 199999", "line 199000", "line 199999")
     assert files.first_and_last(GROUP, "s") is not None
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - begun < 0.2  # all of it takes ten times as long

@@ -9,7 +9,6 @@ and never within a character. What comes after the last `\n` is an event when th
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -98,24 +97,23 @@ def encode(timestamp_ms: int, raw: bytes, **more: Any) -> bytes:
 
 
 class LogWriter:
-    """The one who appends to a log file. What it writes is there as a whole or not at all."""
+    """Appends to a log file. What it writes is there as a whole or not at all."""
 
     def __init__(self, file: Path, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Wait until nobody else writes there, and remove the line that a killed writer did not finish.
+        """Remove the line that a killed writer did not finish.
 
         On a full disk it waits for room, until `is_over`: what cannot be written is then lost.
         """
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file = file.open("a+b", buffering=0)
         self._is_over = is_over
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._size = self._repair()
+        self._repair()
 
     def close(self) -> None:
-        """Let others write."""
+        """Write no more."""
         self._file.close()
 
-    def _repair(self) -> int:
+    def _repair(self) -> None:
         size = self._file.seek(0, os.SEEK_END)
         back = min(size, _TAIL_BYTES)
         while back:
@@ -127,19 +125,22 @@ class LogWriter:
                 break
             back = min(size, back * 2)
         self._file.truncate(size)
-        return size
 
-    def last(self) -> dict[str, Any]:
-        """The last event that is there; empty when there is none."""
-        return next(reversed_events(Path(self._file.name)), {})
+    def last(self, mark: str) -> dict[str, Any]:
+        """The last event whose line holds a text; empty when there is none."""
+        for _, line in reversed_lines(self._file.fileno(), self._file.seek(0, os.SEEK_END)):
+            if mark.encode() in line:
+                with contextlib.suppress(ValueError):
+                    found: dict[str, Any] = json.loads(line)
+                    return found
+        return {}
 
     def write(self, lines: Sequence[bytes]) -> bool:
         """Append lines of `encode`, as many at once as there is room for; False: it was over before all had fitted."""
         rest, count = list(lines), len(lines)
         while rest:
-            data = b"".join(rest[:count])
             try:
-                write_whole(self._file.fileno(), data, self._size)
+                write_whole(self._file.fileno(), b"".join(rest[:count]), os.fstat(self._file.fileno()).st_size)
             except OSError:
                 if count == 1:
                     if self._is_over():
@@ -147,7 +148,6 @@ class LogWriter:
                     time.sleep(_FULL_S)
                 count = max(1, count // 2)
             else:
-                self._size += len(data)
                 del rest[:count]
         return True
 

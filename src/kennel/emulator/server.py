@@ -159,7 +159,9 @@ def _only_one(home: Home) -> Iterator[None]:
             raise EmulatorError(f"{home.path} is served already, by {_who(home)}. Use that one, or end it.") from None
         except OSError as error:
             shortage = shortage_of(error, home.lock_file)
-            said = f"{home.lock_file} cannot be written: {error.strerror}. Give it to yourself, or choose another --home."
+            said = (
+                f"{home.lock_file} cannot be written: {error.strerror}. Give it to yourself, or choose another --home."
+            )
             raise EmulatorError(str(shortage or said)) from error
         home.server_file.unlink(missing_ok=True)  # of one that was killed
         yield

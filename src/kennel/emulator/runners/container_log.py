@@ -1,12 +1,15 @@
 """Copies a container's output into a log file: every line once, whoever is restarted meanwhile.
 
 The engine's log of a container only grows, since docker.py starts it so that nothing is dropped. Each event in the file
-says how many bytes of both streams have been copied (`at`); whoever goes on reads the engine's log from its beginning
-and leaves those bytes out. The times would not do: two lines can have the same, and clocks are set back.
+says how many bytes of both streams of which container have been copied (`at`, `of`); whoever goes on reads the engine's
+log from its beginning and leaves those bytes out. The times would not do: two lines can have the same, and clocks are
+set back.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import threading
 import time
 from collections import deque
@@ -27,6 +30,7 @@ _RESTART_S = 10.0  # from the end of a container that somebody else ended to its
 _AGAIN_S, _SELDOM_S = 0.2, 2.0  # between two tries
 _CREATED_S = 60.0  # from a container's creation to its start
 _AWAY = "[kennel]: the engine was away when this container ended: what it printed meanwhile is not in this log"
+_ID_CHARS = 12  # of a container
 _KNOWN = 64  # frames that are compared to find the place in the end of a log
 _TAILS = (256, 4096)  # frames
 _ALIVE = ("created", "running", "paused", "restarting", "removing")
@@ -48,9 +52,10 @@ class Lines:
     leave out the newline of the last.
     """
 
-    def __init__(self, at: dict[int, int]) -> None:
+    def __init__(self, at: dict[int, int], container: str) -> None:
         """Leave out the first `at` bytes of each stream."""
         self._at = at
+        self._container = container
         self._cutters = {stream: Cutter() for stream in (STDOUT, STDERR)}
         self._began: dict[int, int] = {}
         self._open: dict[int, _Open] = {}
@@ -87,14 +92,15 @@ class Lines:
             if new > 0:
                 self._at[stream] = end
                 raw = piece if new >= len(piece) else piece[-new:]
-                yield encode(self._began[stream], raw, at=[self._at[STDOUT], self._at[STDERR]])
+                place = [self._at[STDOUT], self._at[STDERR]]
+                yield encode(self._began[stream], raw, at=place, of=self._container)
 
 
 class Follower(threading.Thread):
     """Copies one container's log until the container has ended and all of it is there."""
 
-    def __init__(self, container: str, log_file: Path) -> None:
-        """Nothing is read before `start`."""
+    def __init__(self, container: str, log_file: Path, lock_file: Path) -> None:
+        """Nothing is read before `start`; one at a time holds the lock."""
         super().__init__(daemon=True, name=f"log-{container[:12]}")
         self.container = container
         self.ended: State | None = None  # and its whole log is in the file
@@ -103,6 +109,7 @@ class Follower(threading.Thread):
         self.copied = 0  # frames
         self._was_away = False  # the engine, since the container was seen to run
         self._log_file = log_file
+        self._lock_file = lock_file
         self._stream: EngineStream | None = None
         self._leave = threading.Event()
 
@@ -119,25 +126,27 @@ class Follower(threading.Thread):
 
     def run(self) -> None:
         """Copy."""
-        writer = LogWriter(self._log_file, self._leave.is_set)
-        try:
-            copy = _Copy(writer)
-            failures = 0
-            while not self._leave.is_set():
-                before = self.copied
-                self._read(copy.resume, follow=True)
-                failures = 0 if self.copied > before else failures + 1
+        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock_file.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.closing(LogWriter(self._log_file, self._leave.is_set)) as writer:
+                self._copy(_Copy(writer, self.container[:_ID_CHARS]))
+
+    def _copy(self, copy: _Copy) -> None:
+        failures = 0
+        while not self._leave.is_set():
+            before = self.copied
+            self._read(copy.resume, follow=True)
+            failures = 0 if self.copied > before else failures + 1
+            found = self._look()
+            while self.problem and not self._leave.wait(_AGAIN_S):
                 found = self._look()
-                while self.problem and not self._leave.wait(_AGAIN_S):
-                    found = self._look()
-                if isinstance(found, dict) and self._finish(copy, found):
-                    found = _exited(found["State"])
-                if isinstance(found, Exited | Lost):
-                    self.ended = found
-                    return
-                self._leave.wait(min(_AGAIN_S * failures, _SELDOM_S))
-        finally:
-            writer.close()
+            if isinstance(found, dict) and self._finish(copy, found):
+                found = _exited(found["State"])
+            if isinstance(found, Exited | Lost):
+                self.ended = found
+                return
+            self._leave.wait(min(_AGAIN_S * failures, _SELDOM_S))
 
     def _read(self, feed: Callable[[Iterable[Frame]], bool], **options: Any) -> bool:
         """Whether the engine gave all that was asked for."""
@@ -226,16 +235,17 @@ class Follower(threading.Thread):
 class _Copy:
     """The place in a container's log, and what is written from there on."""
 
-    def __init__(self, writer: LogWriter) -> None:
+    def __init__(self, writer: LogWriter, container: str) -> None:
         self._writer = writer
-        at = writer.last().get("at") or [0, 0]
+        self._container = container
+        at = writer.last(f'"of": "{container}"').get("at") or [0, 0]
         self._at = {STDOUT: at[0], STDERR: at[1]}
-        self._lines = Lines(self._at)
+        self._lines = Lines(self._at, container)
         self._known: deque[Frame] = deque(maxlen=_KNOWN)
 
     def resume(self, frames: Iterable[Frame]) -> bool:
         """Copy what is new in a log that is read from its beginning."""
-        self._lines = Lines(self._at)
+        self._lines = Lines(self._at, self._container)
         self._known.clear()
         for frame in frames:
             self._take(frame)
@@ -270,8 +280,7 @@ class _Copy:
 
     def say(self, text: str) -> None:
         """Words of our own."""
-        at = [self._at[STDOUT], self._at[STDERR]]
-        self._writer.write([encode(time.time_ns() // 1_000_000, text.encode(), at=at)])
+        self._writer.write([encode(time.time_ns() // 1_000_000, text.encode())])
 
 
 @lru_cache(maxsize=8)

@@ -145,11 +145,14 @@ class DockerRunner:
     def _follow(self, handle: str, log_file: Path) -> Follower:
         with self._lock:
             if handle not in self._followers:
-                follower = self._followers[handle] = Follower(handle, log_file)
+                follower = self._followers[handle] = Follower(handle, log_file, self._lock_file(handle))
                 follower.is_ours = handle in self._told
                 follower.start()
                 self._looks[handle] = (time.monotonic(), -1)
             return self._followers[handle]
+
+    def _lock_file(self, handle: str) -> Path:
+        return Path(self._home) / "followed" / handle
 
     def state(self, handle: str) -> State:
         """What is known from the copying of the log; the engine itself is asked now and then."""
@@ -215,6 +218,7 @@ class DockerRunner:
                 raise
         self._forget(handle)
         self._record(handle).unlink(missing_ok=True)
+        self._lock_file(handle).unlink(missing_ok=True)
         for network in networks:
             if network.startswith(self._container_name("")):
                 _remove_network(network)
