@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kennel.classifier.archives import UnsafeMemberError, unpack, unpack_by_hand
+from tests.images import docker
 
 Way = Callable[[Path, Path], None]
 
