@@ -12,12 +12,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
 from examples.surfaces import SURFACES, write_channels
+from kennel.classifier.archives import unpack as unpack_archive
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build/demo"
@@ -100,8 +100,7 @@ def show(answers: list[dict[str, Any]]) -> int:
 def unpack() -> None:
     """Lay the job's archives out as its container saw the folders."""
     for archive, folder in (("model.tar.gz", "model"), ("output.tar.gz", "output/data")):
-        with tarfile.open(FOLDER / f"home/output/{JOB}/output/{archive}") as tar:
-            tar.extractall(FOLDER / folder, filter="data")
+        unpack_archive(FOLDER / f"home/output/{JOB}/output/{archive}", FOLDER / folder)
 
 
 def step(text: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 
 import pytest
 
+from kennel.classifier.archives import unpack
 from tests.conftest import make_photos
 from tests.emulator.jobs.conftest import Platform, channel
 from tests.emulator.jobs.test_training_kennel import SMALL, completed, start
@@ -24,8 +24,7 @@ def test_a_plain_request_leaves_findings_and_report_in_the_archive(platform: Pla
     start(platform, **members, AlgorithmSpecification={"TrainingImage": "kennel-train:abc"})
     document = completed(platform)
     assert not {"DebugHookConfig", "ProfilerConfig", "DebugRuleConfigurations"} & set(document)
-    with tarfile.open(platform.output_dir() / "output.tar.gz") as tar:
-        tar.extractall(tmp_path / "out", filter="data")
+    unpack(platform.output_dir() / "output.tar.gz", tmp_path / "out")
     html = (tmp_path / "out/profiler-report.html").read_text()
     assert "Where each step" in html
     assert (tmp_path / "out/profiler-report.pdf").read_bytes().startswith(b"%PDF-")
