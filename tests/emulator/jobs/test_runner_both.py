@@ -178,22 +178,23 @@ def test_what_a_program_prints_while_it_waits_is_in_the_log_of_its_job(platform:
 
 @both
 def test_the_last_words_of_what_is_removed_are_in_its_log(platform: Platform) -> None:
-    program = (
-        "import os, signal, time\n"
+    (platform.folder / "base/input").mkdir(parents=True)
+    mounts = (Mount(platform.folder / "base/input", "/opt/ml/input"),)
+    program = BOOT.split("exec")[0] + (
         "def told(*_):\n"
         "    for number in range(2000): print('end', number)\n"
         "    os.write(1, b'no newline')\n"
+        "    (base / 'input/told').touch()\n"
         "    time.sleep(1000)\n"
         "signal.signal(signal.SIGTERM, told)\n"
         "print('up')\n"
         "time.sleep(1000)\n"
     )
-    handle = platform.runner.start(launch(platform, program))
+    handle = platform.runner.start(launch(platform, program, mounts=mounts))
     log = platform.folder / "run.log"
     platform.wait_for(lambda: log.exists() and "up" in messages(platform))
     platform.runner.signal(handle)
-    platform.wait_for(lambda: "end 0" in messages(platform))
-    time.sleep(1)  # to print the rest, of which the last line has no end yet
+    platform.wait_for((platform.folder / "base/input/told").exists)
     platform.runner.remove(handle)
     assert messages(platform) == ["up", *(f"end {number}" for number in range(2000)), "no newline"]
 
