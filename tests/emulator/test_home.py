@@ -47,8 +47,10 @@ def test_a_log_is_read_from_any_line_and_without_an_unfinished_one(tmp_path: Pat
         file.write(b'{"timestamp": 6, "mess')
     assert list(logs.read(TRAINING_LOGS, "j/algo-1-1", first.end)) == [second]
     assert list(logs.read(TRAINING_LOGS, "j/algo-2-1")) == []
-    logs.append(TRAINING_LOGS, "j/algo-1-1", ["glued to it", "whole"])
-    assert [event.message for event in logs.read(TRAINING_LOGS, "j/algo-1-1")] == ["one", "two\nlines", "whole"]
+    logs.append(TRAINING_LOGS, "j/algo-1-1", ["not glued to it", "whole"])
+    assert [event.message for event in logs.read(TRAINING_LOGS, "j/algo-1-1")] == [
+        "one", "two\nlines", "not glued to it", "whole",
+    ]  # fmt: skip
 
 
 def test_the_ends_of_a_long_log_are_found(tmp_path: Path) -> None:

@@ -44,3 +44,12 @@ def begin(document: Document, reason: str, now: float) -> None:
     if reason in (MAX_RUNTIME, MAX_WAIT):
         document["TrainingJobStatus"] = "Stopping"
         job_status.move(document, "Stopping", now)
+
+
+def interrupt(document: Document, now: float) -> None:
+    """Go back to the start, with what the checkpoints hold."""
+    job_status.move(document, "Interrupted", now)
+    job_status.pause(document, now)
+    known = life(document)
+    known.update(phase="preparing", attempt=known["attempt"] + 1)
+    known.pop("stop"), known.pop("stopped_at")

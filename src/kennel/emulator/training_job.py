@@ -204,7 +204,7 @@ class TrainingJob:
         job_sampling.finish(self.name, self._tools.feeders)
         self._finish_syncs(running, may_fail=bool(outcome.get("failed")))
         if outcome.get("stop") == job_stops.INTERRUPTED:
-            self._change(self._interrupt)
+            self._change(lambda d: job_stops.interrupt(d, time.time()))
             self._clear()
             return
         self._change(lambda d: life(d).update(phase="uploading", outcome=outcome))
@@ -262,15 +262,6 @@ class TrainingJob:
             return document
         reason = job_stops.due(document, time.time(), self._interrupt_file, self._warn)
         return self._change(lambda d: job_stops.begin(d, reason, time.time())) if reason else document
-
-    def _interrupt(self, document: Document) -> None:
-        """Go back to the start, with what the checkpoints hold."""
-        now = time.time()
-        job_status.move(document, "Interrupted", now)
-        job_status.pause(document, now)
-        known = life(document)
-        known.update(phase="preparing", attempt=known["attempt"] + 1)
-        known.pop("stop"), known.pop("stopped_at")
 
     def _retry(self, reason: str) -> bool:
         """After an internal failure: whether another attempt was begun."""

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -32,8 +31,13 @@ from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS, raise_problem
 from kennel.emulator.runners.commands import Commands, UnknownImageError
 from kennel.emulator.runners.forking import ForkServers
 from kennel.emulator.runners.namespaces import possible
+<<<<<<< HEAD
 from kennel.emulator.runners.processes import descendants, memory_percent, processor_s
 from kennel.presence import Process
+=======
+from kennel.emulator.runners.ports import free_meeting_port, free_port
+from kennel.emulator.runners.processes import descendants, memory_percent, processor_s, start_time
+>>>>>>> fix-disk
 
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
 _MEETINGS = 200  # whose ports are not given to others before somebody listens there
@@ -42,7 +46,6 @@ _COMPANY = {"OMP_WAIT_POLICY": "passive"}
 _NOT_INHERITED = ("AWS_", "KENNEL_", "SAGEMAKER_", "SM_")  # the emulator's own, and what only the platform may say
 _PORT_VARIABLES = ("SAGEMAKER_BIND_TO_PORT",)
 _MEETING_VARIABLE = "MASTER_PORT"  # torchrun's name for the port on which the hosts of a job meet
-_MEETING_PORTS = range(20_000, 29_500)  # below those that Linux gives to outgoing connections
 _KILL_S = 5
 _USAGE_S = 1.0  # between two readings
 
@@ -65,7 +68,7 @@ class ProcessRunner:
         folder = self._runs_dir / launch.name
         self.remove(str(folder))
         folder.mkdir(parents=True, exist_ok=True)  # too few open files may have kept it
-        port = _free_port() if launch.port else None
+        port = free_port() if launch.port else None
         try:
             record = self._record(launch, folder, port)
             write_private(folder / LAUNCH, record)
@@ -113,7 +116,7 @@ class ProcessRunner:
                 self._meetings.pop(network, None)
                 for oldest in list(self._meetings)[: -_MEETINGS or None]:  # of jobs that have ended long ago
                     del self._meetings[oldest]
-                self._meetings[network] = _free_meeting_port(network, set(self._meetings.values()))
+                self._meetings[network] = free_meeting_port(network, set(self._meetings.values()))
             return self._meetings[network]
 
     def command(self, image: str) -> list[str]:
@@ -362,32 +365,6 @@ def _link(source: Path, place: Path) -> None:
     elif place.is_dir():
         place.rmdir()  # made for the mount; one that holds something is not replaced
     place.symlink_to(source)
-
-
-def _free_port() -> int:
-    with socket.socket() as any_socket:
-        any_socket.bind(("127.0.0.1", 0))
-        port: int = any_socket.getsockname()[1]
-        return port
-
-
-def _free_meeting_port(network: str, taken: set[int]) -> int:
-    """Begins at a place of the network's own, so that two servers seldom look at the same port at once."""
-    start = int.from_bytes(hashlib.sha256(network.encode()).digest()[:4]) % len(_MEETING_PORTS)
-    ports: list[int] = [*_MEETING_PORTS[start:], *_MEETING_PORTS[:start]]
-    for port in ports:
-        if port not in taken and _is_free(port):
-            return port
-    raise RunnerError(f"No port from {_MEETING_PORTS[0]} to {_MEETING_PORTS[-1]} is free. End what listens there.")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as any_socket:
-        try:
-            any_socket.bind(("", port))
-        except OSError:
-            return False
-    return True
 
 
 @contextlib.contextmanager
