@@ -31,13 +31,9 @@ from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS, raise_problem
 from kennel.emulator.runners.commands import Commands, UnknownImageError
 from kennel.emulator.runners.forking import ForkServers
 from kennel.emulator.runners.namespaces import possible
-<<<<<<< HEAD
+from kennel.emulator.runners.ports import free_meeting_port, free_port
 from kennel.emulator.runners.processes import descendants, memory_percent, processor_s
 from kennel.presence import Process
-=======
-from kennel.emulator.runners.ports import free_meeting_port, free_port
-from kennel.emulator.runners.processes import descendants, memory_percent, processor_s, start_time
->>>>>>> fix-disk
 
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
 _MEETINGS = 200  # whose ports are not given to others before somebody listens there
