@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kennel.emulator.job_status import JobFailure, life
+from kennel.emulator.log_lines import reversed_events, texts
 from kennel.emulator.runners.base import Exited, Lost, Runner, RunnerError, Running, State
 
 _ENGINE_S = 60.0  # that an engine may be silent for, as while it restarts
@@ -80,13 +80,4 @@ def first_failure(states: Mapping[str, State]) -> dict[str, Any] | None:
 
 def last_line(log: Path) -> str:
     """The text of the last line of a log that says something; empty when there is none."""
-    try:
-        lines = log.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError):
-            message = str(json.loads(line)["message"]).strip()
-            if message:
-                return message
-    return ""
+    return next(texts(reversed_events(log)), "")

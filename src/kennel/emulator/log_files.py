@@ -9,11 +9,14 @@ import contextlib
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
+
+from kennel.emulator.log_lines import reversed_lines
 
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
@@ -76,27 +79,24 @@ class LogFiles:
                     yield LogEvent(value["timestamp"], value["message"], start, start + len(line))
                 start += len(line)
 
+    def read_back(self, group: str, stream: str, end: int) -> Iterator[LogEvent]:
+        """The events before byte `end`, from the last one on; none when there is no such stream."""
+        try:
+            file = self.file(group, stream).open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            for start, line in reversed_lines(file.fileno(), min(end, file.seek(0, os.SEEK_END))):
+                with contextlib.suppress(ValueError):
+                    value = json.loads(line)
+                    yield LogEvent(value["timestamp"], value["message"], start, start + len(line))
+
     def first_and_last(self, group: str, stream: str) -> tuple[LogEvent, LogEvent] | None:
         """The two ends of a stream, or None while it is empty."""
-        events = self.read(group, stream)
-        first = next(events, None)
+        first = next(self.read(group, stream), None)
         if first is None:
             return None
-        *_, last = first, *self.read(group, stream, self._near_the_end(group, stream, first.end))
-        return first, last
-
-    def _near_the_end(self, group: str, stream: str, first_end: int) -> int:
-        """Where a line begins that is among the last of the stream."""
-        with self.file(group, stream).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            back = 65_536
-            while back < size - first_end:
-                file.seek(size - back)
-                block = file.read(back)
-                if block.count(b"\n") > 1:
-                    return size - back + block.index(b"\n") + 1
-                back *= 2
-        return 0
+        return first, next(self.read_back(group, stream, sys.maxsize), first)
 
     def streams(self, group: str, prefix: str = "") -> list[str]:
         """The streams of a group in alphabetical order; none when there is no such group."""

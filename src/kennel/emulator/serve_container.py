@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from kennel.classifier.contract import BASE_DIR, HOSTING_PORT, HOSTING_STOP_GRACE_S, ContainerPaths
 from kennel.emulator.container_client import Connections
 from kennel.emulator.deployments import MULTI_MODEL, container_of
+from kennel.emulator.log_lines import reversed_events, texts
 from kennel.emulator.model_cache import ModelCache, ModelPlace
 from kennel.emulator.model_data import bring, model_data
 from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, Runner, RunnerError, Running
@@ -29,7 +29,7 @@ PING_S = 2.0  # for the answer to one
 _BETWEEN_PINGS_S = 0.1
 _BETWEEN_STATES_S = 0.5
 _TAIL_LINES = 10
-_TAIL_BYTES = 16 * 1024
+_TAIL_CHARS = 2000  # of a line
 
 
 class ServeError(Exception):
@@ -239,15 +239,5 @@ def _environ(spec: Serve) -> dict[str, str]:
 
 def log_tail(log_file: Path, lines: int = _TAIL_LINES) -> list[str]:
     """The last messages of a log, without empty ones."""
-    try:
-        with log_file.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            raw = file.read().splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in raw:
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # the first may be cut
-            found.append(str(json.loads(line)["message"]))
-    return [text for text in found if text.strip()][-lines:]
+    found = texts(reversed_events(log_file))
+    return [text[-_TAIL_CHARS:] for text in islice(found, lines)][::-1]

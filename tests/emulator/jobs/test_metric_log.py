@@ -90,6 +90,42 @@ def test_an_expression_that_takes_for_ever_is_given_up_and_the_others_go_on(
     ]
 
 
+def test_a_metric_is_found_wherever_it_is_in_a_line(make: Make, tmp_path: Path, warnings: list[str]) -> None:
+    far = "y" * 260_000
+    file = write(tmp_path / "1", (1, far), (2, "x=2" + far), (3, far[:5000] + "x=3" + far[5000:]), (4, far + "x=4"))
+    log = make(x="x=([0-9])", greedy=".*x=([0-9])")
+    while log.is_behind([file]):
+        log.update([file], 60)
+    assert series(tmp_path) == [(at, name, at) for at in (2, 3, 4) for name in ("x", "greedy")]
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("x=1\rx=2\rx=3", 3),
+        ("x=1\rx=2\r", 2),
+        ("\rx=1\rx=2\rdone", 2),
+        ("x=7\r", 7),
+        ("\r" * 2000 + "x=8", 8),
+        ("".join(f"\r{n}% x={n}" for n in range(20_000)), 19_999),
+    ],
+)
+def test_of_a_progress_bar_the_last_state_counts(make: Make, tmp_path: Path, text: str, value: float) -> None:
+    log = make(x=r"x=([0-9]+)$")
+    assert log.update([write(tmp_path / "1", (1, text))], 60)
+    assert series(tmp_path) == [(1, "x", value)]
+
+
+def test_what_a_killed_writer_left_ends_no_search(make: Make, tmp_path: Path) -> None:
+    file = write(tmp_path / "1", (1, "x=1"))
+    with file.open("a") as log_file:
+        log_file.write('{"timestamp": 1' + "\n")
+    log = make(x="x=([0-9])")
+    assert log.update([write(file, (2, "x=2"))], 60)
+    assert final(log) == {"x": 2}
+
+
 def test_what_is_left_of_a_long_log_is_read_in_the_next_turn(make: Make, tmp_path: Path) -> None:
     file = write(tmp_path / "1", *[(number, f"x={number} " + "y" * 4000) for number in range(1000)])
     log = make(x="x=([0-9]+)")

@@ -14,7 +14,7 @@ import pytest
 
 from kennel.emulator.home import Home
 from kennel.emulator.runners import make_runner
-from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State
+from kennel.emulator.runners.base import STANDBY_LABEL, Exited, Launch, Lost, Mount, RunnerError, Running, State
 from kennel.emulator.runners.docker import DockerRunner
 from kennel.emulator.runners.process import ProcessRunner
 from tests.emulator.jobs.conftest import BOOT, IMAGE, Platform, both
@@ -153,8 +153,99 @@ def test_mounts_appear_where_they_were_asked_for(platform: Platform, tmp_path: P
 
 
 @both
+def test_what_a_program_prints_while_it_waits_is_in_the_log_of_its_job(platform: Platform) -> None:
+    (platform.folder / "base/input").mkdir(parents=True)
+    program = BOOT.split("exec")[0] + (
+        "print('early')\n"
+        "(base / 'input/up').touch()\n"
+        "while not (base / 'input/standby.json').exists(): time.sleep(0.02)\n"
+        "print('late')"
+    )
+    mounts = (Mount(platform.folder / "base/input", "/opt/ml/input"),)
+    waiting = launch(
+        platform, program, labels={STANDBY_LABEL: "1"}, mounts=mounts, log_file=platform.folder / "standby.log"
+    )
+    handle = platform.runner.start(waiting)
+    platform.wait_for((platform.folder / "base/input/up").exists)
+    assert platform.runner.state(handle) == Running()
+    platform.runner.assign(handle, {"test": "1"})
+    assert platform.runner.state(handle) == Running()
+    platform.runner.begin(handle, launch(platform, program, mounts=mounts))
+    assert wait(platform, handle) == Exited(0)
+    assert messages(platform) == ["early", "late"]
+    assert not (platform.folder / "standby.log").exists()
+
+
+@both
+def test_the_last_words_of_what_is_removed_are_in_its_log(platform: Platform) -> None:
+    (platform.folder / "base/input").mkdir(parents=True)
+    mounts = (Mount(platform.folder / "base/input", "/opt/ml/input"),)
+    program = BOOT.split("exec")[0] + (
+        "def told(*_):\n"
+        "    for number in range(2000): print('end', number)\n"
+        "    os.write(1, b'no newline')\n"
+        "    (base / 'input/told').touch()\n"
+        "    time.sleep(1000)\n"
+        "signal.signal(signal.SIGTERM, told)\n"
+        "print('up')\n"
+        "time.sleep(1000)\n"
+    )
+    handle = platform.runner.start(launch(platform, program, mounts=mounts))
+    log = platform.folder / "run.log"
+    platform.wait_for(lambda: log.exists() and "up" in messages(platform))
+    platform.runner.signal(handle)
+    platform.wait_for((platform.folder / "base/input/told").exists)
+    platform.runner.remove(handle)
+    assert messages(platform) == ["up", *(f"end {number}" for number in range(2000)), "no newline"]
+
+
+@both
+def test_two_who_look_at_a_run_do_not_double_its_lines(platform: Platform) -> None:
+    handle = platform.runner.start(launch(platform, "import time\nfor n in range(40): print(n); time.sleep(0.02)"))
+    other = make_runner(platform.runner.name, platform.home)
+    while isinstance(other.state(handle), Running):
+        time.sleep(0.05)
+    assert wait(platform, handle) == Exited(0)
+    assert messages(platform) == [str(number) for number in range(40)]
+
+
+@both
+def test_paths_labels_and_arguments_may_hold_odd_characters(platform: Platform, tmp_path: Path) -> None:
+    source = tmp_path / "a,b:c d=\"e\" 'f'#"
+    source.mkdir()
+    (source / "w").write_text("W")
+    target = "/opt/ml/input/g,h:i j"
+    (platform.folder / "base/input").mkdir(parents=True)
+    program = BOOT.split("exec")[0] + "print(json.dumps([(base / 'input/g,h:i j/w').read_text(), *sys.argv[1:]]))"
+    arguments = ("", "--volume=/:/x", " two  words\t", "a\nb\r", "\"'$HOME`", "ü🐕")
+    run = launch(
+        platform,
+        program,
+        mounts=(Mount(source, target, read_only=True),),
+        arguments=arguments,
+        labels={"test": 'a=b,c "d" {{.ID}}'},
+        log_file=tmp_path / "k,l:m n/run.log",
+    )
+    handle = platform.runner.start(run)
+    assert platform.runner.find("test", 'a=b,c "d" {{.ID}}') == {handle: 'a=b,c "d" {{.ID}}'}
+    other = make_runner(platform.runner.name, platform.home)  # knows the log by its label
+    while isinstance(state := other.state(handle), Running):
+        time.sleep(0.05)
+    assert state == Exited(0)
+    [line] = (tmp_path / "k,l:m n/run.log").read_text().splitlines()
+    assert json.loads(json.loads(line)["message"]) == ["W", *arguments]
+
+
+@both
+def test_a_value_that_no_program_can_be_given_is_refused(platform: Platform) -> None:
+    with pytest.raises(RunnerError, match="null byte|character NUL"):
+        platform.runner.start(launch(platform, "", environ={"MY": "a\0b"}))
+
+
+@both
 def test_variables_are_not_seen_in_the_process_list(platform: Platform) -> None:
-    handle = platform.runner.start(launch(platform, "import time; time.sleep(1000)", environ={"TOKEN": "s3cret-value"}))
+    secrets = {"TOKEN": "s3cret-value", "KEY": "-- begin\ns3cret-value\n-- end\n", "OTHER": "s3cret-value\r"}
+    handle = platform.runner.start(launch(platform, "import time; time.sleep(1000)", environ=secrets))
     lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.name != str(os.getpid())]
     assert not any(b"s3cret-value" in line for line in lines)
     platform.runner.remove(handle)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +81,10 @@ def get_log_events(context: Context, request: Request) -> Document:
     if match is None:
         raise _invalid(f"nextToken '{token[:100]}' is none of the emulator's; leave it out.")
     direction, place = match[1], int(match[2])
-    events = context.home.logs.read(group, stream, place if direction == "f" else 0)
-    taken = _after(events, request) if direction == "f" else _before(events, request, place)
+    if direction == "f":
+        taken = _first(context.home.logs.read(group, stream, place), request)
+    else:
+        taken = _first(context.home.logs.read_back(group, stream, place), request)[::-1]
     start, end = (taken[0].start, taken[-1].end) if taken else (place, place)
     return {
         "events": [_event(one) for one in taken],
@@ -92,7 +93,8 @@ def get_log_events(context: Context, request: Request) -> Document:
     }
 
 
-def _after(events: Iterator[LogEvent], request: Request) -> list[LogEvent]:
+def _first(events: Iterator[LogEvent], request: Request) -> list[LogEvent]:
+    """As many as fit into one answer."""
     taken: list[LogEvent] = []
     size = 0
     for event in events:
@@ -103,18 +105,6 @@ def _after(events: Iterator[LogEvent], request: Request) -> list[LogEvent]:
             break
         taken.append(event)
     return taken
-
-
-def _before(events: Iterator[LogEvent], request: Request, place: int) -> list[LogEvent]:
-    taken: deque[LogEvent] = deque(maxlen=request.get("limit", MAX_EVENTS))
-    for event in events:
-        if event.end > place:
-            break
-        if _in_time(event, request):
-            taken.append(event)
-    while len(taken) > 1 and sum(map(_size, taken)) > MAX_BYTES:
-        taken.popleft()
-    return list(taken)
 
 
 @dataclass(frozen=True)
@@ -135,10 +125,12 @@ def filter_log_events(context: Context, request: Request) -> Document:
     streams = request.get("logStreamNames") or context.home.logs.streams(group, request.get("logStreamNamePrefix", ""))
     matches = matcher(request.get("filterPattern", ""))
     last = _read_place(request["nextToken"]) if "nextToken" in request else (-1, "", 0)
-    found = sorted(_matching(context, group, streams, request, matches), key=lambda one: one.key)
-    found = [one for one in found if one.key > last]
+    found, more = _earliest(
+        (one for one in _matching(context, group, streams, request, matches) if one.key > last),
+        request.get("limit", MAX_EVENTS),
+    )
     taken = found[: _count(found, request.get("limit", MAX_EVENTS))]
-    more = len(found) > len(taken)
+    more = more or len(found) > len(taken)
     return {
         "events": [
             {**_event(one.event), "logStreamName": one.stream, "eventId": f"{one.stream}:{one.event.start}"}
@@ -147,6 +139,21 @@ def filter_log_events(context: Context, request: Request) -> Document:
         "searchedLogStreams": [],
         "nextToken": _place_token(taken[-1].key) if more else None,
     }
+
+
+def _earliest(events: Iterable[_Found], limit: int) -> tuple[list[_Found], bool]:
+    """Those that could be in one answer, in their order, and whether there are more. Few are held at a time."""
+    held: list[_Found] = []
+    size, more = 0, False
+    for one in events:
+        held.append(one)
+        size += _size(one.event)
+        if len(held) > 2 * limit or size > 4 * MAX_BYTES:
+            held.sort(key=lambda one: one.key)
+            more |= len(held) > (count := _count(held, limit) + 1)
+            held = held[:count]
+            size = sum(_size(one.event) for one in held)
+    return sorted(held, key=lambda one: one.key), more
 
 
 def _matching(

@@ -1,9 +1,9 @@
 """The parent of a program that is run without a container: it outlives the emulator.
 
 `python -m kennel.emulator.runners.child FOLDER` reads FOLDER/launch.json, leaves its session, starts the program,
-appends its lines to the log (that which the file names when the first line comes: a program that waited for its job has
-another one by then), and at the end writes FOLDER/exit.json. SIGTERM is handed to the program alone; SIGUSR1
-kills everything that descends from it. When the program ends, so does all that it left running, as in a container.
+appends its lines to the log (of a program that waits for its job, to that of the job), and at the end writes
+FOLDER/exit.json. SIGTERM is handed to the program alone; SIGUSR1 kills everything that descends from it. When the
+program ends, so does all that it left running, as in a container.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -22,13 +23,16 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from kennel.classifier.contract import write_private
+from kennel.emulator.log_lines import Cutter, LogWriter, encode
 from kennel.emulator.runners import namespaces
+from kennel.emulator.runners.base import STANDBY_LABEL
 from kennel.emulator.runners.processes import descendants, start_time
 
 LAUNCH, PROCESS, EXIT = "launch.json", "process.json", "exit.json"
-_LINE_BYTES = 256 * 1024  # CloudWatch's largest event
+_READ_BYTES = 64 * 1024  # what a pipe holds
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
-_LOG_END_S = 5  # for what a descendant that got away keeps open
+_LOG_END_S = 10  # without a byte, for what a descendant that got away keeps open, or a full disk keeps out
+_STANDBY_S = 0.01  # between two looks for the job of a program that waits, and has printed something
 
 
 def read_launch(folder: Path) -> dict[str, Any]:
@@ -42,18 +46,56 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def _pump(pipe: IO[bytes], folder: Path) -> None:
-    """Append every line with the time at which it came; a line that a kill cut short counts as one."""
-    line = pipe.readline(_LINE_BYTES)
-    log_file = Path(read_launch(folder)["log_file"])
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("ab", buffering=0) as log:
-        while line:
-            text = line.decode("utf-8", "replace").rstrip("\r\n")
-            event = {"timestamp": time.time_ns() // 1_000_000, "message": text}
-            with contextlib.suppress(OSError):  # a full disk must not end the program; the next line may fit
-                log.write((json.dumps(event) + "\n").encode())
-            line = pipe.readline(_LINE_BYTES)
+class _Pump(threading.Thread):
+    """Copies what the program prints into the log, with the time at which each line began to come."""
+
+    def __init__(self, pipe: IO[bytes], folder: Path, launch: dict[str, Any]) -> None:
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self._folder = folder
+        self._launch = launch
+        self._is_over = threading.Event()
+        self._moved_at = time.monotonic()
+
+    def run(self) -> None:
+        """Until nobody can print any more."""
+        select.select([self._pipe], [], [])
+        writer = LogWriter(self._log_file(), self._is_late)
+        cutter, began_ms = Cutter(), 0
+        while data := os.read(self._pipe.fileno(), _READ_BYTES):
+            now_ms, lines = time.time_ns() // 1_000_000, []
+            began_ms = began_ms if cutter.is_holding else now_ms
+            for raw in cutter.feed(data):
+                lines.append(encode(began_ms, raw))
+                began_ms = now_ms
+            writer.write(lines)
+            self._moved_at = time.monotonic()
+        writer.write([encode(began_ms, raw) for raw in cutter.end_line()])
+
+    def _log_file(self) -> Path:
+        """What a program prints while it waits for its job stays in the pipe until that has a log."""
+        log_file = self._launch["log_file"]
+        if STANDBY_LABEL in self._launch["labels"]:
+            while not self._is_over.wait(_STANDBY_S):
+                with contextlib.suppress(OSError, ValueError):
+                    log_file = read_launch(self._folder)["log_file"]
+                if log_file != self._launch["log_file"]:
+                    break
+        return Path(log_file)
+
+    def _is_late(self) -> bool:
+        return self._is_over.is_set() and time.monotonic() - self._moved_at > _LOG_END_S
+
+    def finish(self) -> None:
+        """Wait for the end of the log as long as it grows; what keeps the pipe open without a word is left."""
+        self._moved_at = time.monotonic()
+        self._is_over.set()
+        while self.is_alive() and not self._is_late():
+            self.join(_LOG_END_S / 10)
+        if self.is_alive():
+            said = f"[kennel]: the log ends here: {_LOG_END_S} s after the program had ended, its output was still open"
+            with contextlib.suppress(OSError), self._log_file().open("ab", buffering=0) as log:
+                log.write(encode(time.time_ns() // 1_000_000, said.encode()))
 
 
 class Program(Protocol):
@@ -130,10 +172,10 @@ def supervise(folder: Path, ready: int, begin: Callable[[dict[str, Any]], Progra
     write_private(folder / PROCESS, {"pid": os.getpid(), "started": start_time(os.getpid()), "program": program})
     os.close(ready)
     assert process.stdout is not None  # noqa: S101 - asked for above
-    pump = threading.Thread(target=_pump, args=(process.stdout, folder), daemon=True)
+    pump = _Pump(process.stdout, folder, launch)
     pump.start()
     code = _wait(program)
-    pump.join(_LOG_END_S)
+    pump.finish()
     write_private(folder / EXIT, {"code": code, "ended": time.time()})
 
 

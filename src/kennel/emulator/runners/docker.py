@@ -8,21 +8,19 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from kennel.classifier.contract import ContainerPaths, write_private
 from kennel.emulator.runners.base import (
     CAN_WAIT_LABEL,
     HOME_LABEL,
     STANDBY_LABEL,
-    Exited,
     Launch,
     Lost,
     Mount,
@@ -32,7 +30,7 @@ from kennel.emulator.runners.base import (
     Usage,
     Waiting,
 )
-from kennel.emulator.runners.container_log import follow
+from kennel.emulator.runners.container_log import Follower
 from kennel.emulator.runners.docker_command import (
     MissingContainerError,
     docker,
@@ -44,10 +42,17 @@ from kennel.emulator.runners.docker_command import (
 
 MULTI_MODEL_LABEL = "com.amazonaws.sagemaker.capabilities.multi-models"
 _LOG_LABEL = "kennel.log"
+# The engine's own options do not matter then: nothing is dropped, and what is no UTF-8 is kept as it is.
+_LOGGING = ["--log-driver=local"] + [
+    f"--log-opt={option}" for option in ("mode=blocking", "max-size=1000000g", "max-file=1", "compress=false")
+]
 _INSPECT_S = 5.0  # how long a container counts as running because its log has not ended
-_LOG_END_S = 10.0
+_REMOVED_S = 10.0  # from a container's end to that of its log, when it is removed
 _PULL_S = 3600.0
-_CREATED_S = 60.0  # from a container's creation to its start
+_ENV_LINE_BYTES = 60_000
+_DOCKERS_OWN = re.compile(  # variables that change what docker, or a program that it starts, does
+    r"(?i)(DOCKER|BUILD|COMPOSE|GO|LD_|SSH_|SSL_|OTEL_|XDG_|TMP|PATH$|HOME$|USER|LANG|LC_|NO_COLOR|\w+_PROXY$)"
+)
 
 
 class DockerRunner:
@@ -65,8 +70,9 @@ class DockerRunner:
         self._assigned = home / "assigned"  # labels of containers that changed hands; docker's own cannot change
         self._owner = owner or (os.getuid(), os.getgid())
         self._gpus = has_gpus()
-        self._followers: dict[str, threading.Thread] = {}
-        self._looked_at: dict[str, float] = {}
+        self._followers: dict[str, Follower] = {}
+        self._looks: dict[str, tuple[float, int]] = {}  # when the engine was asked, and how far the log was then
+        self._told: set[str] = set()  # to end
         self._lock = threading.Lock()
 
     def _container_name(self, name: str) -> str:
@@ -81,14 +87,13 @@ class DockerRunner:
         handle = self._run(launch, name)
         if STANDBY_LABEL not in launch.labels:  # its log is that of the job that will come
             self._follow(handle, launch.log_file)
-            self._looked_at[handle] = time.monotonic()
         return handle
 
     def _run(self, launch: Launch, name: str, *, again: bool = True) -> str:
         try:
-            with _environment(launch.environ) as variables:
+            with _environment(launch.environ) as (variables, lent):
                 run = ["run", *self._options(launch, name), *variables, _image(launch.image), *self._command(launch)]
-                return docker(*run, timeout_s=_PULL_S)
+                return docker(*run, timeout_s=_PULL_S, environ=lent)
         except MissingContainerError as error:
             raise RunnerError(str(error)) from error
         except RunnerError as error:
@@ -99,7 +104,13 @@ class DockerRunner:
 
     def _options(self, launch: Launch, name: str) -> list[str]:
         labels = {**launch.labels, HOME_LABEL: self._home, _LOG_LABEL: str(launch.log_file)}
-        options = ["--detach", f"--name={name}", f"--shm-size={launch.shm_size_bytes}", *self._network(launch)]
+        options = [
+            "--detach",
+            f"--name={name}",
+            f"--shm-size={launch.shm_size_bytes}",
+            *_LOGGING,
+            *self._network(launch),
+        ]
         options += [f"--label={key}={value}" for key, value in labels.items()]
         options += [_mount(mount) for mount in launch.mounts]
         options += ["--gpus=all"] if self._gpus and launch.gpus else []
@@ -131,34 +142,44 @@ class DockerRunner:
         labels = [f"--label={HOME_LABEL}={self._home}"]
         docker("network", "create", *(["--internal"] if internal else []), *labels, full)
 
-    def _follow(self, handle: str, log_file: Path) -> None:
+    def _follow(self, handle: str, log_file: Path) -> Follower:
         with self._lock:
-            if handle in self._followers and self._followers[handle].is_alive():
-                return
-            thread = threading.Thread(target=follow, args=(handle, log_file), daemon=True, name=f"log-{handle[:12]}")
-            self._followers[handle] = thread
-            thread.start()
+            if handle not in self._followers:
+                follower = self._followers[handle] = Follower(handle, log_file, self._lock_file(handle))
+                follower.is_ours = handle in self._told
+                follower.start()
+                self._looks[handle] = (time.monotonic(), -1)
+            return self._followers[handle]
+
+    def _lock_file(self, handle: str) -> Path:
+        return Path(self._home) / "followed" / handle
 
     def state(self, handle: str) -> State:
-        """Asks the engine when the log has ended, and now and then while it has not."""
+        """What is known from the copying of the log; the engine itself is asked now and then."""
         follower = self._followers.get(handle)
-        recently = time.monotonic() - self._looked_at.get(handle, -_INSPECT_S) < _INSPECT_S
-        if follower and follower.is_alive() and recently:
-            return Running()
-        try:
-            found = inspect(handle)
-        except MissingContainerError:
-            return Lost("The container is gone: somebody removed it.")
-        if not recently:  # the log ended early, as when the engine restarts, or was never followed by this process
+        if follower is None or time.monotonic() - self._looks.get(handle, (0.0, 0))[0] > _INSPECT_S:
+            try:
+                follower = self._look(handle, follower)
+            except MissingContainerError:
+                return Lost("The container is gone: somebody removed it.")
+        if follower and follower.ended:
+            return follower.ended
+        if follower and follower.problem:
+            raise RunnerError(follower.problem)
+        return Running()
+
+    def _look(self, handle: str, follower: Follower | None) -> Follower | None:
+        """Who copies the log of a container that is there; None while it waits for a job that will have one."""
+        found = inspect(handle)
+        if follower is None:
             labels = self._new_labels(handle) or found["Config"]["Labels"]
-            self._follow(handle, Path(labels[_LOG_LABEL]))
-        self._looked_at[handle] = time.monotonic()
-        if found["State"]["Status"] == "created" and _age_s(found["Created"]) > _CREATED_S:
-            return Lost("The container was created, but never started: whoever was to do that ended meanwhile.")
-        if found["State"]["Status"] in ("created", "running", "paused", "restarting", "removing"):
-            return Running()
-        self._followers[handle].join(_LOG_END_S)
-        return _ended(found["State"])
+            if STANDBY_LABEL in labels or _LOG_LABEL not in labels:
+                return None
+            follower = self._follow(handle, Path(labels[_LOG_LABEL]))
+        if not found["State"]["Running"] and self._looks[handle][1] == follower.copied:
+            follower.break_off()  # a dead connection does not say that nothing will come
+        self._looks[handle] = (time.monotonic(), follower.copied)
+        return follower
 
     def signal(self, handle: str) -> None:
         """`docker kill --signal TERM`."""
@@ -168,8 +189,11 @@ class DockerRunner:
         """`docker kill`."""
         self._kill(handle, "KILL")
 
-    @staticmethod
-    def _kill(handle: str, signal_name: str) -> None:
+    def _kill(self, handle: str, signal_name: str) -> None:
+        with self._lock:
+            self._told.add(handle)
+            if handle in self._followers:
+                self._followers[handle].is_ours = True
         try:
             docker("kill", f"--signal={signal_name}", handle)
         except MissingContainerError:
@@ -183,19 +207,29 @@ class DockerRunner:
         networks: list[str] = []
         try:
             networks = list(inspect(handle)["NetworkSettings"]["Networks"])
+            if handle in self._followers:
+                self.kill(handle)
+                self._followers[handle].join(_REMOVED_S)  # its last lines are gone with it
             docker("rm", "--force", "--volumes", handle)
         except MissingContainerError:
             pass
         except RunnerError as error:
             if "already in progress" not in str(error):
                 raise
-        with self._lock:
-            self._followers.pop(handle, None)
-            self._looked_at.pop(handle, None)
+        self._forget(handle)
         self._record(handle).unlink(missing_ok=True)
+        self._lock_file(handle).unlink(missing_ok=True)
         for network in networks:
             if network.startswith(self._container_name("")):
                 _remove_network(network)
+
+    def _forget(self, handle: str) -> None:
+        with self._lock:
+            follower = self._followers.pop(handle, None)
+            self._looks.pop(handle, None)
+            self._told.discard(handle)
+        if follower:
+            follower.leave()
 
     def address(self, handle: str, port: int) -> tuple[str, int]:
         """The published port on 127.0.0.1; of an isolated container its own address, which Linux reaches."""
@@ -281,8 +315,7 @@ class DockerRunner:
         """Its standby file is in its own folder."""
         write_private(ContainerPaths(launch.base_dir).standby_file, {"environ": dict(launch.environ)})
         write_private(self._record(handle), {**launch.labels, _LOG_LABEL: str(launch.log_file)})
-        self._follow(handle, launch.log_file)
-        self._looked_at[handle] = time.monotonic()
+        self._follow(handle, launch.log_file)  # from its beginning: what it has said while it waited is in it
 
     def seen_path(self, base_dir: Path, container_path: str) -> str:  # noqa: ARG002 - a container has its own paths
         """The same path."""
@@ -294,7 +327,7 @@ class DockerRunner:
             return
         owner = f"{self._owner[0]}:{self._owner[1]}"
         mount = _mount(Mount(folder, "/handover"))
-        options = ["--rm", "--network=none", "--user=0", "--entrypoint=chown", mount]
+        options = ["--rm", "--network=none", "--user=0", "--log-driver=none", "--entrypoint=chown", mount]
         docker("run", *options, _image(image), "-R", owner, "/handover")
 
     def multi_model_refusal(self, image: str) -> str | None:
@@ -327,25 +360,28 @@ def _mount(mount: Mount) -> str:
     """Not --volume: that would make a missing source, and split a path that holds a colon."""
     fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"] + ["readonly"] * mount.read_only
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(fields)  # a path may hold a comma
+    csv.writer(line, lineterminator="", quoting=csv.QUOTE_ALL).writerow(fields)  # a path may hold a comma
     return f"--mount={line.getvalue()}"
 
 
 @contextlib.contextmanager
-def _environment(environ: Mapping[str, str]) -> Iterator[list[str]]:
-    """Options that set the variables; in a file of our own, because everybody may read a process's arguments."""
-    with tempfile.NamedTemporaryFile("w", prefix="kennel-env-", encoding="utf-8") as file:  # mode 600
-        plain = {name: value for name, value in environ.items() if "\n" not in value}
-        file.writelines(f"{name}={value}\n" for name, value in plain.items())
+def _environment(environ: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Options that set the variables, and what docker itself must have in its environment for that.
+
+    In a file of our own, because everybody may read a process's arguments. A line of it cannot hold all: what does not
+    fit docker takes from its own variables, unless it would itself obey them.
+    """
+    if any("\0" in text for pair in environ.items() for text in pair):
+        raise RunnerError("A variable of the Environment holds the character NUL, which no program can be given.")
+    odd = {name: value for name, value in environ.items() if not _is_a_line(f"{name}={value}")}
+    lent = {name: value for name, value in odd.items() if not _DOCKERS_OWN.match(name)}
+    with tempfile.NamedTemporaryFile("w", prefix="kennel-env-", encoding="utf-8", newline="") as file:  # mode 600
+        file.writelines(f"{name}={value}\n" for name, value in environ.items() if name not in odd)
         file.flush()
-        yield [f"--env-file={file.name}", *(f"--env={n}={v}" for n, v in environ.items() if n not in plain)]
+        options = [f"--env={name}" if name in lent else f"--env={name}={value}" for name, value in odd.items()]
+        yield [f"--env-file={file.name}", *options], lent
 
 
-def _age_s(created: str) -> float:
-    """Seconds since docker's time of creation, which has nanoseconds and is in UTC."""
-    return (datetime.now(UTC) - datetime.fromisoformat(created[:19] + "+00:00")).total_seconds()
-
-
-def _ended(state: dict[str, Any]) -> Exited:
-    reason = "memory ran out (the engine killed it)" if state.get("OOMKilled") else str(state.get("Error") or "")
-    return Exited(int(state["ExitCode"]), reason)
+def _is_a_line(text: str) -> bool:
+    """Whether docker reads it as it was written: it drops a carriage return at the end, and reads 64 KiB at most."""
+    return not {"\n", "\r"} & set(text) and len(text.encode()) < _ENV_LINE_BYTES

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 from kennel.emulator.runners.base import RunnerError
@@ -15,8 +17,8 @@ class MissingContainerError(Exception):
     """The engine knows no such container."""
 
 
-def docker(*arguments: str, timeout_s: float | None = _TIMEOUT_S) -> str:
-    """Run docker and return what it printed.
+def docker(*arguments: str, timeout_s: float | None = _TIMEOUT_S, environ: Mapping[str, str] | None = None) -> str:
+    """Run docker, with further variables of its own, and return what it printed.
 
     Raises:
         MissingContainerError: what the arguments name is not there.
@@ -30,11 +32,14 @@ def docker(*arguments: str, timeout_s: float | None = _TIMEOUT_S) -> str:
             text=True,
             timeout=timeout_s,
             check=False,
+            env={**os.environ, **environ} if environ else None,
         )
     except FileNotFoundError:
         raise RunnerError("docker is not on PATH. Install it, or use the process runner.") from None
     except subprocess.TimeoutExpired:
         raise RunnerError(f"docker {arguments[0]} gave no answer in {timeout_s:g} s. Is the engine well?") from None
+    except OSError as error:
+        raise RunnerError(f"docker {arguments[0]} could not be started: {error}") from error
     if done.returncode == 0:
         return done.stdout.strip()
     problem = done.stderr.strip()
