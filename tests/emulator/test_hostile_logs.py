@@ -154,7 +154,7 @@ def test_a_restarted_container_is_followed_to_its_last_end(printer_image: str, t
         start(server, "again", tmp_path, "slow")
         for count in (10, 30):
             wait_for_lines(server, "again", count)
-            docker("restart", *docker("ps", "--quiet", "--filter=name=job.again.algo-1$").stdout.split())
+            docker("restart", *docker("ps", "--quiet", f"--filter=label=kennel.home={server.home}").stdout.split())
         expected = end(server, "again", tmp_path)
         assert messages(server, "again") == expected
         assert expected.count(printer.TOLD.decode()) == 2
