@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from kennel.emulator.runners.base import Exited
+from kennel.emulator.runners.container_log import Follower
 from kennel.emulator.runners.processes import descendants
 from tests.emulator.containers import printer
 from tests.emulator.emulator_harness import Emulator, wait_for
@@ -29,6 +31,7 @@ from tests.emulator.printing import (
 )
 from tests.images import build_program, docker
 from tests.private_daemon import Daemon, private_daemon
+from tests.small_disks import small_disk
 
 ODD_VARIABLES = {
     "MY_RETURN": "ends in a return\r",
@@ -207,3 +210,28 @@ def test_the_engines_own_log_options_drop_nothing(daemon: Daemon, tmp_path: Path
         start(server, "options", tmp_path, "oddities", EnableNetworkIsolation=True)
         finish(server, "options")
         assert messages(server, "options") == lines(printer.oddities())
+
+
+@pytest.mark.docker
+def test_a_log_that_finds_a_full_disk_at_its_start_is_whole_when_there_is_room(
+    printer_image: str, tmp_path: Path
+) -> None:
+    """The one who copies it waits; had he ended, the container would have counted as running for ever."""
+    with small_disk(tmp_path / "disk", 4 << 20) as disk:
+        disk.fill()
+        command = ["run", "--detach", "--entrypoint", "sh", printer_image, "-c", "seq 2000"]
+        container = docker(*command).stdout.strip()
+        log_file = disk.path / "home/logs/stream"
+        follower = Follower(container, log_file, tmp_path / "lock")
+        try:
+            follower.start()
+            wait_for(lambda: docker("inspect", "--format={{.State.Running}}", container).stdout.strip() == "false")
+            assert follower.is_alive()
+            disk.make_room()
+            assert wait_for(lambda: follower.ended, 60) == Exited(0)
+            found = [json.loads(line)["message"] for line in log_file.read_text().splitlines()]
+            assert found == [str(number) for number in range(1, 2001)]
+        finally:
+            follower.leave()
+            follower.join(30)
+            docker("rm", "--force", container)

@@ -24,6 +24,7 @@ from kennel.emulator.log_lines import Cutter, LogWriter, encode
 from kennel.emulator.runners.base import Exited, Lost, RunnerError, State
 from kennel.emulator.runners.docker_command import MissingContainerError, docker, inspect
 from kennel.emulator.runners.engine_stream import STDERR, STDOUT, EngineStream, Frame
+from kennel.emulator.shortages import LeavingError, Patience
 
 LOG_END_S = 60.0  # in which the engine gives nothing of the log of a container that has ended
 _RESTART_S = 10.0  # from the end of a container that somebody else ended to its next start
@@ -125,7 +126,15 @@ class Follower(threading.Thread):
             stream.close()
 
     def run(self) -> None:
-        """Copy."""
+        """Copy; a full disk, or too few open files, are waited for."""
+        try:
+            Patience(self._leave, self._log_file).until_done(self._copy_all)
+        except LeavingError:
+            pass
+        except OSError as error:
+            self.ended = Lost(f"The container's log cannot be written: {self._log_file}: {error.strerror}.")
+
+    def _copy_all(self) -> None:
         self._lock_file.parent.mkdir(parents=True, exist_ok=True)
         with self._lock_file.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
