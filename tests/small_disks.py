@@ -48,11 +48,11 @@ class SmallDisk:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size_bytes: int) -> Iterator[SmallDisk]:
+def small_disk(folder: Path, size_bytes: int, *, files: int = 10_000) -> Iterator[SmallDisk]:
     """Mount one over a new folder, for as long as the block lasts; skips where that is not allowed."""
     assert size_bytes <= _LIMIT_BYTES
     folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},nr_inodes={files}", "tmpfs", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"a small file system cannot be mounted here, which takes root: {done.stderr.strip()}")

@@ -217,8 +217,10 @@ def test_a_log_that_finds_a_full_disk_at_its_start_is_whole_when_there_is_room(
     printer_image: str, tmp_path: Path
 ) -> None:
     """The one who copies it waits; had he ended, the container would have counted as running for ever."""
-    with small_disk(tmp_path / "disk", 4 << 20) as disk:
+    with small_disk(tmp_path / "disk", 4 << 20, files=2) as disk:  # the folder itself, and the ballast
         disk.fill()
+        with pytest.raises(OSError, match="No space left"):
+            (disk.path / "home").mkdir()
         command = ["run", "--detach", "--entrypoint", "sh", printer_image, "-c", "seq 2000"]
         container = docker(*command).stdout.strip()
         log_file = disk.path / "home/logs/stream"
@@ -227,6 +229,7 @@ def test_a_log_that_finds_a_full_disk_at_its_start_is_whole_when_there_is_room(
             follower.start()
             wait_for(lambda: docker("inspect", "--format={{.State.Running}}", container).stdout.strip() == "false")
             assert follower.is_alive()
+            subprocess.run(["mount", "-o", "remount,nr_inodes=100", str(disk.path)], check=True)
             disk.make_room()
             assert wait_for(lambda: follower.ended, 60) == Exited(0)
             found = [json.loads(line)["message"] for line in log_file.read_text().splitlines()]
