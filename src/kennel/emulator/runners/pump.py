@@ -65,9 +65,10 @@ class Pump:
             self._writer.join(_LOOK_S)
         if is_open and not self._writer.is_alive():
             said = f"[kennel]: the log ends here: {LOG_END_S} s after the program had ended, its output was still open"
-            writer = LogWriter(self._log_file(self._is_over), lambda: True)
-            writer.write([encode(time.time_ns() // 1_000_000, said.encode())])
-            writer.close()
+            with contextlib.suppress(OSError):  # a full disk; how the program ended is told all the same
+                writer = LogWriter(self._log_file(self._is_over), lambda: True)
+                writer.write([encode(time.time_ns() // 1_000_000, said.encode())])
+                writer.close()
 
     def _stands_still(self, limit_s: float) -> bool:
         return time.monotonic() - self._moved_at > limit_s
