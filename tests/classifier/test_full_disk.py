@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from kennel.classifier.contract import ContainerPaths, write_json
 from kennel.classifier.predictor import Predictor
 from tests.conftest import make_photos
+from tests.small_disks import small_disk
 
 SMALL = {
     "arch": "squeezenet1_1", "pretrained": "none", "epochs": "2", "batch_size": "4", "crop_px": "32", "resize_px": "32",
     "num_workers": "0", "precision": "fp32", "channels_last": "off", "checkpoints": "off", "optimizer": "sgd",
     "lr": "0.6",
 }  # fmt: skip
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size_bytes: int) -> Iterator[None]:
-    folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small file system cannot be mounted here, which takes root: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def train(job: Path) -> tuple[int, str]:
