@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -366,21 +365,3 @@ def test_collections_that_are_none_are_one_sentence(copied: Callable[[str], Path
     file.write_text(content)
     with pytest.raises(InsightError, match=said):
         TensorReader(folder)
-
-
-def test_it_is_not_slower_than_smdebugs_reader(saved: Path) -> None:
-    def cpu_s(read: Callable[[], int]) -> float:
-        began = time.process_time()
-        assert read() > 100
-        return time.process_time() - began
-
-    def ours() -> int:
-        reader = opened(saved / "whole")
-        return len([reader.array(name, number) for number, step in reader.steps.items() for name in step.names()])
-
-    def theirs() -> int:
-        trial = theirs_of(saved / "whole")
-        names = [(name, number) for number in trial.steps() for name in trial.tensor_names(step=number)]
-        return len([of(lambda one=name, n=number: trial.tensor(one).value(n)) for name, number in names])
-
-    assert min(cpu_s(ours) for _ in range(3)) < min(cpu_s(theirs) for _ in range(3))
