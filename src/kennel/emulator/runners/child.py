@@ -43,15 +43,15 @@ def read_launch(folder: Path) -> dict[str, Any]:
     return launch
 
 
-def _log_file(folder: Path, launch: dict[str, Any], is_over: threading.Event) -> Path:
+def choose_log(folder: Path, launch: dict[str, Any], is_over: threading.Event) -> Path:
     """Where it is logged. What a program prints while it waits for its job is kept until that has a log."""
     log_file = launch["log_file"]
     if STANDBY_LABEL in launch["labels"]:
-        while not is_over.wait(_STANDBY_S):
+        is_last = False  # a program may have ended before the first look
+        while log_file == launch["log_file"] and not is_last:
+            is_last = is_over.wait(_STANDBY_S)
             with contextlib.suppress(OSError, ValueError):
                 log_file = read_launch(folder)["log_file"]
-            if log_file != launch["log_file"]:
-                break
     return Path(log_file)
 
 
@@ -140,7 +140,7 @@ def supervise(folder: Path, ready: int, begin: Callable[[dict[str, Any]], Progra
     write_private(folder / PROCESS, {"pid": os.getpid(), "started": start_time(os.getpid()), "program": program})
     os.close(ready)
     assert process.stdout is not None  # noqa: S101 - asked for above
-    pump = Pump(process.stdout, lambda is_over: _log_file(folder, launch, is_over), folder / _RESERVE)
+    pump = Pump(process.stdout, lambda is_over: choose_log(folder, launch, is_over), folder / _RESERVE)
     code = _wait(program)
     pump.finish()
     note_end({"code": code, "ended": time.time()})
