@@ -97,8 +97,13 @@ class Emulator:
 
 
 @contextlib.contextmanager
-def running(home: Path, *options: str, variables: Mapping[str, str] | None = None) -> Iterator[Emulator]:
-    """Start a server for a home, and end it; its environment has no AWS settings but those of `variables`."""
+def running(
+    home: Path, *options: str, variables: Mapping[str, str] | None = None, open_files: int | None = None
+) -> Iterator[Emulator]:
+    """Start a server for a home, and end it; its environment has no AWS settings but those of `variables`.
+
+    With `open_files`, the server is started with this soft limit, as by a shell; the tests' own limit stays.
+    """
     home.mkdir(parents=True, exist_ok=True)
     images = home / "images.json"
     if not images.exists():
@@ -106,6 +111,8 @@ def running(home: Path, *options: str, variables: Mapping[str, str] | None = Non
     command = [sys.executable, "-m", "kennel.emulator", "serve", "--home", str(home), "--region", REGION, *options]
     if "--runner" not in options:
         command += ["--runner", "process"]
+    if open_files is not None:
+        command = ["sh", "-c", f'ulimit -S -n {open_files} && exec "$@"', "sh", *command]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     process = subprocess.Popen(command, env={**environ, **(variables or {})}, stderr=subprocess.PIPE, text=True)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import resource
 import sys
@@ -21,17 +20,6 @@ from pathlib import Path
 file = Path(os.environ["SAGEMAKER_BASE_DIR"], "model/limit")
 file.write_text(json.dumps(resource.getrlimit(resource.RLIMIT_NOFILE)))
 """
-
-
-@contextlib.contextmanager
-def limited(soft: int) -> Iterator[None]:
-    """What is started in the block may have so many files open."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def cap(emulator: Emulator, files: int) -> None:
@@ -96,9 +84,7 @@ def test_the_server_takes_more_files_than_it_was_given_and_programs_get_what_was
     home = tmp_path / "home"
     home.mkdir()
     (home / "images.json").write_text(json.dumps({"tiny": [sys.executable, "-c", _SHOWS_LIMIT]}))
-    with contextlib.ExitStack() as stack:
-        with limited(200):
-            emulator = stack.enter_context(running(home))
+    with running(home, open_files=200) as emulator:
         soft, hard = resource.prlimit(emulator.process.pid, resource.RLIMIT_NOFILE)
         assert soft == min(hard, 10_240) if hard != resource.RLIM_INFINITY else soft == 10_240
         output = {"S3OutputPath": (tmp_path / "out").as_uri(), "CompressionType": "NONE"}
