@@ -34,10 +34,10 @@ from bench.local import (
 )
 from bench.process import Others
 from bench.rows import Row, show
-from kennel.emulator.home import Home
-from kennel.emulator.log_files import TRAINING_LOGS
 from kennel.emulator.runners import make_runner
 from kennel.emulator.runners.base import ENDPOINT_LABEL
+from kennel.emulator.state.home import Home
+from kennel.emulator.state.log_files import TRAINING_LOGS
 
 _LOG = logging.getLogger(__name__)
 _JOBS = 10_000

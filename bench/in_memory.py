@@ -14,8 +14,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from kennel.classifier import train
 from kennel.classifier.__main__ import main
+from kennel.classifier.training import run as train
 
 
 class InMemory:

@@ -20,10 +20,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from bench.process import ROOT
-from kennel.emulator.home import Home
 from kennel.emulator.runners import make_runner
 from kennel.emulator.runners.base import ENDPOINT_LABEL, Runner
-from kennel.emulator.store import Store
+from kennel.emulator.state.home import Home
+from kennel.emulator.state.store import Store
 
 FIRST_LINE = "first line"
 _LIMIT_S = 600.0

@@ -8,7 +8,7 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-from kennel.classifier.revision import git_revision
+from kennel.classifier.network.revision import git_revision
 
 
 def describe() -> dict[str, str]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from kennel.classifier.predictor import Predictor
-from serving.engines import choose_engine
+from kennel.classifier.network.predictor import Predictor
+from serving.engines.choose import choose_engine
 from serving.settings import ModelSettings
 
 _WARM_UP_S = 1.0

@@ -19,13 +19,13 @@ import torch
 
 from bench import machine
 from bench.rows import Row, show
-from kennel.classifier import debugging
-from kennel.classifier.contract import ContainerPaths
-from kennel.classifier.model import build
-from kennel.classifier.profiling import Profiler
-from kennel.classifier.sampler import SystemLog
-from kennel.classifier.system import Machine
-from kennel.classifier.timeline import TRAIN, Timeline
+from kennel.classifier.debugger import hook as debugging
+from kennel.classifier.network.model import build
+from kennel.classifier.profiler.profiler import Profiler
+from kennel.classifier.profiler.sampler import SystemLog
+from kennel.classifier.profiler.system import Machine
+from kennel.classifier.profiler.timeline import TRAIN, Timeline
+from kennel.contract.paths import ContainerPaths
 
 _PARTS = ("HostToDevice", "Forward", "Backward(post-forward)", "Optimizer", "Synchronize")
 _STAMP = (0, 0, 1)

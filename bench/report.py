@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import describe
-from kennel.classifier.timeline import TRAIN, Clock, Timeline
-from kennel.insight.profile import contents, run, sources
+from kennel.classifier.profiler.timeline import TRAIN, Clock, Timeline
+from kennel.insight.profile import contents
 from kennel.insight.profile.analysis import analyse
-from kennel.insight.profile.html import page
-from kennel.insight.profile.pdf import pdf
+from kennel.insight.profile.reading import run, sources
+from kennel.insight.report.html import page
+from kennel.insight.report.pdf import pdf
 
 _PARTS = ("DataLoaderIter", "HostToDevice", "Forward", "Backward(post-forward)", "Optimizer", "Synchronize")
 _EVENTS_A_STEP = len(_PARTS) + 2

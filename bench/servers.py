@@ -165,7 +165,7 @@ def looping(model: Path, photo: Path, threads: int, **settings: str) -> Iterator
 def bare_start_s(model: Path) -> float:
     """Seconds of a process that imports torch and loads the model, and does nothing else."""
     code = (
-        "import sys, torch, pathlib; from kennel.classifier.artifact import load_artifact; "
+        "import sys, torch, pathlib; from kennel.classifier.network.artifact import load_artifact; "
         "load_artifact(pathlib.Path(sys.argv[1]))"
     )
     started = time.perf_counter()

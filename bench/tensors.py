@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bench import machine
 from bench.rows import Row, show
-from kennel.insight.smdebug_trial import SmdebugTrial
-from kennel.insight.trial import Step, Trial
+from kennel.insight.judging.smdebug_trial import SmdebugTrial
+from kennel.insight.tensors.trial import Step, Trial
 
 
 def cpu_s(read: Callable[[], int]) -> float:

@@ -21,7 +21,7 @@ from bench import machine
 from bench.functions import BRANIN, HARTMANN6, Function
 from bench.tuning_server import Server, tune
 from bench.tuning_study import search, search_by_epoch, suggestion_s
-from kennel.emulator.tuning_problem import GP, TPE, choose_engine
+from kennel.emulator.tuning.problem import GP, TPE, choose_engine
 
 _TRIALS = {TPE: {BRANIN.name: 40, HARTMANN6.name: 40}, GP: {BRANIN.name: 25, HARTMANN6.name: 30}}
 _EXAMPLE = """\

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, replace
 
 from bench.functions import Function
-from kennel.emulator.tuning_problem import TPE, Problem, Trial
-from kennel.emulator.tuning_search import judge, suggest
-from kennel.emulator.tuning_space import read_space
+from kennel.emulator.tuning.problem import TPE, Problem, Trial
+from kennel.emulator.tuning.search import judge, suggest
+from kennel.emulator.tuning.space import read_space
 
 
 @dataclass(frozen=True)

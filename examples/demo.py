@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.surfaces import SURFACES, write_channels
-from kennel.classifier.archives import unpack as unpack_archive
+from kennel.contract.archives import unpack as unpack_archive
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build/demo"

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from kennel.classifier.errors import KennelError
+from kennel.contract.errors import KennelError
 from serving import logs
 from serving.server import run
 from serving.settings import FRONTS, Settings
@@ -58,7 +58,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _pack(options: argparse.Namespace) -> None:
-    from serving.pack import pack  # imports torch and OpenVINO: seconds
+    from serving.engines.pack import pack  # imports torch and OpenVINO: seconds
 
     logging.basicConfig(level=logging.WARNING)
     for line in pack(options.model_dir, options.precision, options.calibration):

@@ -20,14 +20,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from kennel.classifier.errors import KennelError
-from serving import logs, media
+from kennel.contract.errors import KennelError
+from serving import logs
 from serving.access import Exchange, RequestLog
-from serving.answers import to_json
 from serving.backend import RECEIVED_HEADER, Call, Reply
 from serving.errors import RequestError
+from serving.handler import media
+from serving.handler.answers import to_json
+from serving.handler.options import read_options
 from serving.metrics import CONTENT_TYPE, Metrics
-from serving.options import read_options
 from serving.service import ONLY, Service
 
 CLIENT_GONE = 499  # nginx's status for the log; nobody is there to receive it

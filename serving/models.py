@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kennel.classifier.errors import KennelError
-from kennel.classifier.memory import available_bytes
+from kennel.classifier.data.memory import available_bytes
+from kennel.contract.errors import KennelError
 from serving import logs
 from serving.admission import RETRY_AFTER_S
 from serving.backend import Backend

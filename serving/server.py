@@ -11,8 +11,8 @@ from types import FrameType
 
 import uvicorn
 
-from kennel.classifier.contract import HOSTING_STOP_GRACE_S
-from kennel.classifier.errors import ConfigError
+from kennel.contract.errors import ConfigError
+from kennel.contract.paths import HOSTING_STOP_GRACE_S
 from serving import logs
 from serving.app import create_app
 from serving.service import Service

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from kennel.classifier.memory import available_bytes
+from kennel.classifier.data.memory import available_bytes
 from serving import logs
 from serving.admission import RETRY_AFTER_S, Admission
 from serving.backend import Backend, Call, Reply
@@ -24,13 +24,13 @@ def create_backend(settings: Settings) -> Backend:
         ConfigError: it needs packages or programs that are missing.
     """
     if settings.front == "mms":
-        from serving.mms_process import check_installed
+        from serving.backends.mms_process import check_installed
 
         check_installed()
-        from serving.mms import MmsBackend
+        from serving.backends.mms import MmsBackend
 
         return MmsBackend(settings)
-    from serving.native import NativeBackend
+    from serving.backends.native import NativeBackend
 
     return NativeBackend(settings)
 

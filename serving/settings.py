@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kennel.classifier.contract import HOSTING_PORT, PAYLOAD_LIMIT_BYTES, ContainerPaths
-from kennel.classifier.errors import ConfigError
+from kennel.contract.errors import ConfigError
+from kennel.contract.paths import HOSTING_PORT, PAYLOAD_LIMIT_BYTES, ContainerPaths
 from serving.cores import granted_cores
 
 LOOPBACK = "127.0.0.1"  # a laptop's server is nobody else's; the image says KENNEL_HOST=0.0.0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kennel.classifier.timeline import EVAL, TRAIN, Clock, Timeline
+from kennel.classifier.profiler.timeline import EVAL, TRAIN, Clock, Timeline
 
 MS = 1_000_000  # ns
 PARTS = {  # of a step, in ms

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.config import markdown_table
+from kennel.contract.hyperparameters import markdown_table
+from tests import rooms
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -17,6 +18,12 @@ def test_the_hyperparameter_table_is_the_codes_own() -> None:
     shown = re.search(r"<!-- hyperparameters -->\n(.*)<!-- /hyperparameters -->", page, re.DOTALL)
     assert shown
     assert shown[1] == markdown_table(), "run: python -m kennel.classifier hyperparameters"
+
+
+def test_the_table_of_rooms_is_the_codes_own() -> None:
+    shown = rooms.BETWEEN.search(rooms.PAGE.read_text(encoding="utf-8"))
+    assert shown
+    assert shown[0] == rooms.table(), "run: python tests/rooms.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

@@ -1,50 +1,166 @@
-"""The arrows of the architecture, walked over the real source."""
+"""The law of the house: arrows run down only, shown on the real import graph."""
+
+from __future__ import annotations
 
 import ast
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
+from kennel.contract import programs
+
 ROOT = Path(__file__).parents[1]
-ALLOWED = {  # package -> prefixes of our own modules that it may import
-    "kennel.classifier": ("kennel.classifier",),
-    "kennel.insight": ("kennel.insight", "kennel.classifier.archives", "kennel.classifier.contract"),
-    "kennel.presence": (),  # a floor of its own: who serves a home, for those who start it and those who are it
-    "kennel.emulator": (
-        "kennel.emulator",
-        "kennel.classifier.archives",
-        "kennel.classifier.contract",
-        "kennel.presence",
-    ),
-    "kennel.driver": (
-        "kennel.driver",
-        "kennel.presence",
-        "kennel.classifier.config",
-        "kennel.classifier.contract",
-        "kennel.classifier.errors",
-        "kennel.classifier.metrics",
-        # What the data check shares with the trainer, all of it without torch:
-        "kennel.classifier.folder",
-        "kennel.classifier.images",
-        "kennel.classifier.layout",
-        "kennel.classifier.manifest",
-        "kennel.classifier.transparency",
-    ),
-    "serving": ("serving", "kennel.classifier"),
+OURS = ("kennel", "serving")
+# Each room may import what stands in a later line. Rooms of one line do not import each other.
+LAW = {
+    "kennel": """
+        driver
+        emulator insight classifier
+        storage
+        contract""",
+    "kennel.classifier": """
+        __main__
+        training
+        debugger
+        evaluation profiler
+        network processes
+        data""",
+    "kennel.insight": """
+        __main__
+        commands
+        profile tuning tables judging
+        report rules
+        tensors
+        errors""",
+    "kennel.insight.profile": """
+        comparing
+        contents writing
+        analysis
+        advice
+        charts rules
+        measures
+        reading""",
+    "kennel.emulator": """
+        __main__
+        server
+        http
+        operations
+        transform tuning
+        training hosting
+        rules measuring containers
+        documents runners service_model threads
+        state
+        errors""",
+    "kennel.driver": """
+        __main__
+        commands api
+        account
+        endpoints
+        jobs
+        options tables
+        checks transfers
+        session
+        requests
+        errors""",
+    "serving": """
+        __main__
+        server
+        app
+        metrics
+        service
+        backends
+        handler
+        engines models
+        settings admission access
+        backend cores errors logs""",
 }
-STDLIB_ONLY = (
-    "config",
-    "contract",
-    "errors",
-    "layout",
-    "manifest",
-    "metrics",
-    "notes",
-)  # so that the driver needs no torch
-PILLOW_ONLY = ("folder", "images", "transparency")  # the data check decodes photos as the trainer does
+BETWEEN = {  # what a part may import of another one, beside the contract and the storage
+    "kennel.driver": ["kennel.classifier.data"],  # the data check looks at photos as the trainer does
+    "serving": ["kennel.classifier.data", "kennel.classifier.network"],
+    "kennel.classifier": [],
+    "kennel.insight": [],
+    "kennel.emulator": [],
+}
+PILLOW_ONLY = [f"kennel.classifier.data.{name}" for name in ("folder", "images", "notes", "transparency")]
+OWNERS = {  # a fact, and the only module that may spell it
+    "/opt/ml": "kennel.contract.paths",
+    "0.485": "kennel.classifier.data.preprocess",
+    "0.229": "kennel.classifier.data.preprocess",
+    "smdebug.pytorch": "kennel.classifier.debugger.hook",
+}
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """Every import counts, wherever it stands: below TYPE_CHECKING and inside functions, too."""
+    return grimp.build_graph(*OURS, include_external_packages=True, cache_dir=None)
+
+
+def external(graph: grimp.ImportGraph, room: str) -> set[str]:
+    """Packages that a module, or a room with all below it, imports directly."""
+    modules = {room} | graph.find_descendants(room)
+    found = {name for module in modules for name in graph.find_modules_directly_imported_by(module)}
+    return {name.split(".")[0] for name in found} - set(OURS)
+
+
+@pytest.mark.parametrize("room", LAW)
+def test_arrows_run_down_only(graph: grimp.ImportGraph, room: str) -> None:
+    floors = [line.split() for line in LAW[room].strip().splitlines()]
+    named = {f"{room}.{name}" for floor in floors for name in floor}
+    assert named == graph.find_children(room), "every room has its floor"
+    layers = [grimp.Layer(*floor) for floor in floors]
+    assert not graph.find_illegal_dependencies_for_layers(layers=layers, containers={room})
+
+
+@pytest.mark.parametrize("part", BETWEEN)
+def test_parts_know_little_of_each_other(graph: grimp.ImportGraph, part: str) -> None:
+    allowed = (part, "kennel.contract", "kennel.storage", *BETWEEN[part])
+    for module in {part} | graph.find_descendants(part):
+        ours = [name for name in graph.find_modules_directly_imported_by(module) if name.split(".")[0] in OURS]
+        strange = [name for name in ours if name != "kennel" and not name.startswith(allowed)]
+        assert not strange, f"{module} must not import {strange}"
+
+
+def test_no_module_imports_itself_by_a_circle(graph: grimp.ImportGraph) -> None:
+    for module in graph.find_descendants("kennel") | graph.find_descendants("serving"):
+        below = graph.find_children(module)  # a package may name what it holds, as operations/__init__.py does
+        ours = [name for name in graph.find_modules_directly_imported_by(module) if name.split(".")[0] in OURS]
+        circles = [name for name in ours if name not in below and graph.chain_exists(importer=name, imported=module)]
+        assert not circles, f"{module} imports {circles}, and they import it"
+
+
+@pytest.mark.parametrize("name", [name for name in vars(programs) if name.isupper()])
+def test_a_program_that_is_started_by_name_is_there_and_named_in_one_place(name: str) -> None:
+    program = getattr(programs, name)
+    paths = {name_of(path): path for path in modules()}
+    assert program in paths
+    for module, path in paths.items():
+        if module != "kennel.contract.programs" and (spelt := list(started(path))):
+            raise AssertionError(f"{module} starts {spelt}; take the name from kennel.contract.programs")
+
+
+def started(path: Path) -> Iterator[str]:
+    """The modules of ours that a command names by a string of its own."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.List | ast.Tuple):
+            texts = [value.value if isinstance(value, ast.Constant) else None for value in node.elts]
+            yield from (str(text) for flag, text in itertools.pairwise(texts) if flag == "-m" and text)
+
+
+def test_the_contract_needs_the_standard_library_only(graph: grimp.ImportGraph) -> None:
+    assert external(graph, "kennel.contract") <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module", PILLOW_ONLY)
+def test_modules_of_the_data_check_need_no_torch(graph: grimp.ImportGraph, module: str) -> None:
+    for name in {module} | graph.find_upstream_modules(module):
+        if name.startswith("kennel."):
+            assert external(graph, name) <= {*sys.stdlib_module_names, "PIL", "numpy"}, name
 
 
 def modules() -> list[Path]:
@@ -56,72 +172,9 @@ def name_of(path: Path) -> str:
     return ".".join(part for part in parts if part not in ("src", "__init__"))
 
 
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute, so that the arrows can be read"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_go_one_way(path: Path) -> None:
-    package = next((p for p in ALLOWED if name_of(path).startswith(p)), None)
-    if package is None:
-        assert name_of(path) == "kennel", f"{path} belongs to no package of the architecture"
-        return
-    ours = [name for name in imports(path) if name.split(".")[0] in ("kennel", "serving", "tests", "examples")]
-    strange = [name for name in ours if name != "kennel" and not name.startswith(ALLOWED[package])]
-    assert not strange, f"{package} must not import {strange}"
-
-
-@pytest.mark.parametrize("module", STDLIB_ONLY)
-def test_modules_that_the_driver_reads_need_the_standard_library_only(module: str) -> None:
-    for name in imports(ROOT / f"src/kennel/classifier/{module}.py"):
-        top = name.split(".")[0]
-        assert top in sys.stdlib_module_names or name.startswith(tuple(f"kennel.classifier.{m}" for m in STDLIB_ONLY))
-
-
-def test_the_floor_needs_the_standard_library_only() -> None:
-    for name in imports(ROOT / "src/kennel/presence.py"):
-        assert name.split(".")[0] in sys.stdlib_module_names
-
-
-@pytest.mark.parametrize("module", PILLOW_ONLY)
-def test_modules_of_the_data_check_need_no_torch(module: str) -> None:
-    light = tuple(f"kennel.classifier.{m}" for m in (*STDLIB_ONLY, *PILLOW_ONLY))
-    for name in imports(ROOT / f"src/kennel/classifier/{module}.py"):
-        top = name.split(".")[0]
-        assert top in (*sys.stdlib_module_names, "PIL", "numpy") or name.startswith(light)
-
-
-OWNERS = {
-    "/opt/ml": "contract.py",
-    "0.485": "preprocess.py",
-    "0.229": "preprocess.py",
-    "smdebug.pytorch": "debugging.py",
-}
-
-
 @pytest.mark.parametrize(("text", "owner"), OWNERS.items())
 def test_a_fact_has_one_owner(text: str, owner: str) -> None:
-    holders = {path.name for path in modules() if text in code_of(path)}
-    assert holders <= {owner}
-
-
-def test_smdebug_is_for_the_hook_and_for_rules_of_its_class_alone() -> None:
-    """It needs a compiler to install, so that a user's machine does without; and so with what only smdebug needs."""
-    importers = {name_of(path) for path in modules() if any(name.split(".")[0] == "smdebug" for name in imports(path))}
-    assert importers == {
-        "kennel.classifier.debugging", "kennel.classifier.tensor_files", "kennel.insight.custom",
-        "kennel.insight.smdebug_trial",
-    }  # fmt: skip
-    for path in modules():
-        if name_of(path).startswith(("kennel.driver", "kennel.emulator", "kennel.insight")):
-            tops = {name.split(".")[0] for name in imports(path)}
-            assert not tops & {"requests", "psutil", "google", "pyinstrument"}, path
-            assert "pandas" not in tops or name_of(path).startswith(("kennel.insight.profile", "kennel.insight.tuning"))
+    assert {name_of(path) for path in modules() if text in code_of(path)} == {owner}
 
 
 def code_of(path: Path) -> str:
@@ -132,17 +185,32 @@ def code_of(path: Path) -> str:
         first = body[0] if isinstance(body, list) and body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
             first.value.value = ""
-    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-    numbers = [str(n.value) for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, float)]
-    return "\n".join([*texts, *numbers, *imports(path)])
+    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    return "\n".join([*(str(value) for value in values if isinstance(value, str | float)), *names])
 
 
-def test_torchvision_is_imported_in_one_place_and_brings_no_compiler() -> None:
-    importers = {path.name for path in modules() if any(name.split(".")[0] == "torchvision" for name in imports(path))}
-    assert importers == {"vision.py", "augment.py"}  # its transforms of tensors need the compiler
+def test_smdebug_is_for_the_hook_and_for_rules_of_its_class_alone(graph: grimp.ImportGraph) -> None:
+    """It needs a compiler to install, so that a user's machine does without; and so with what only smdebug needs."""
+    assert graph.find_modules_that_directly_import("smdebug") == {
+        "kennel.classifier.debugger.hook", "kennel.classifier.debugger.tensor_files", "kennel.insight.judging.custom",
+        "kennel.insight.judging.smdebug_trial",
+    }  # fmt: skip
+    for part in ("kennel.driver", "kennel.emulator", "kennel.insight"):
+        assert not external(graph, part) & {"requests", "psutil", "google", "pyinstrument"}
+    with_tables = {name.rpartition(".")[0] for name in graph.find_modules_that_directly_import("pandas")}
+    assert all(room.startswith(("kennel.insight.profile", "kennel.insight.tuning")) for room in with_tables)
+
+
+def test_torchvision_is_imported_in_one_place_and_brings_no_compiler(graph: grimp.ImportGraph) -> None:
+    importers = graph.find_modules_that_directly_import("torchvision")
+    assert importers == {
+        f"kennel.classifier.data.{name}" for name in ("vision", "augment")
+    }  # for transforms of tensors
     code = """if True:
         import sys
-        from kennel.classifier.model import outline
+        from kennel.classifier.network.model import outline
         for arch in ("resnet18", "mobilenet_v2", "efficientnet_b0"):
             outline(arch)
         assert not {"torch._dynamo", "triton", "sympy"} & set(sys.modules)

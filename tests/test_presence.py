@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from kennel.presence import HeldError, Holder, Process, hold, holder, introduction, is_proven, start_time
+from kennel.contract.presence import HeldError, Holder, Process, hold, holder, introduction, is_proven, start_time
 
 CHALLENGE = "0123456789abcdef" * 2
-HOLD = "import pathlib, sys; from kennel.presence import hold; h = hold(pathlib.Path(sys.argv[1])); h.__enter__(); "
+HOLD = "import pathlib, sys; from kennel.contract.presence import hold; "
+HOLD += "h = hold(pathlib.Path(sys.argv[1])); h.__enter__(); "
 
 
 @contextlib.contextmanager

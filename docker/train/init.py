@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from kennel.classifier.contract import ContainerPaths
-from kennel.classifier.errors import ConfigError
-from kennel.classifier.program import PROGRAM_VARIABLE, find_program, place
+from kennel.classifier.processes.program import PROGRAM_VARIABLE, find_program, place
+from kennel.contract.errors import ConfigError
+from kennel.contract.paths import ContainerPaths
 
 TOOLKIT = "train"  # sagemaker-training's console script, on PATH
 TRAINER = str(

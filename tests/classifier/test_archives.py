@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.archives import UnsafeMemberError, unpack, unpack_by_hand
+from kennel.contract.archives import UnsafeMemberError, unpack, unpack_by_hand
 from tests.images import docker
 
 Way = Callable[[Path, Path], None]
@@ -78,7 +78,7 @@ def test_debians_own_python_unpacks(base_image: str, tmp_path: Path) -> None:
     """It is 3.11.2, without the filter."""
     packed(tmp_path / "x.tar.gz", ("a.txt", tarfile.REGTYPE, "hello"))
     source = Path(__file__).parents[2] / "src"
-    line = "from kennel.classifier.archives import *; unpack(Path('/x/x.tar.gz'), Path('/o'))"
+    line = "from kennel.contract.archives import *; unpack(Path('/x/x.tar.gz'), Path('/o'))"
     mounts = [f"--volume={source}:/src:ro", f"--volume={tmp_path}:/x:ro", "--env=PYTHONPATH=/src"]
     shell = f'python3.11 -c "{line}" && cat /o/a.txt'
     assert docker("run", "--rm", "--network=none", *mounts, base_image, "sh", "-c", shell).stdout == "hello"

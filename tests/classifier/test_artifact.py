@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from kennel.classifier.artifact import META_FILE, WEIGHTS_FILE, Meta, load_artifact, read_meta, save_artifact
-from kennel.classifier.errors import ArtifactError
-from kennel.classifier.model import build
-from kennel.classifier.predictor import Predictor
-from kennel.classifier.preprocess import Preprocessing, normalise
+from kennel.classifier.data.preprocess import Preprocessing, normalise
+from kennel.classifier.network.artifact import META_FILE, WEIGHTS_FILE, Meta, load_artifact, read_meta, save_artifact
+from kennel.classifier.network.model import build
+from kennel.classifier.network.predictor import Predictor
+from kennel.contract.errors import ArtifactError
 
 META = Meta(
     arch="squeezenet1_1",

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from kennel.classifier.augment import Mixing, augment, mixing_for
-from kennel.classifier.config import TrainConfig
+from kennel.classifier.data.augment import Mixing, augment, mixing_for
+from kennel.contract.hyperparameters import TrainConfig
 
 
 def photo(seed: int = 0) -> torch.Tensor:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from kennel.classifier.cache import ImageCache, cache_for
-from kennel.classifier.folder import scan
-from kennel.classifier.loader import EpochBatches, Order, TrainingImages, evaluation_loader, training_loader
-from kennel.classifier.memory import available_bytes
-from kennel.classifier.preprocess import Preprocessing
+from kennel.classifier.data.cache import ImageCache, cache_for
+from kennel.classifier.data.folder import scan
+from kennel.classifier.data.loader import EpochBatches, Order, TrainingImages, evaluation_loader, training_loader
+from kennel.classifier.data.memory import available_bytes
+from kennel.classifier.data.preprocess import Preprocessing
 
 SMALL = Preprocessing(36, 32)
 

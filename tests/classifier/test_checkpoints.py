@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kennel.classifier.checkpoints import CheckpointFolder
+from kennel.classifier.training.checkpoints import CheckpointFolder
 
 
 def state(step: int) -> dict[str, object]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from kennel.classifier.artifact import load_artifact
-from kennel.classifier.model import build
-from kennel.classifier.predictor import Predictor
+from kennel.classifier.network.artifact import load_artifact
+from kennel.classifier.network.model import build
+from kennel.classifier.network.predictor import Predictor
 from tests.classifier.test_train import failure, start
 from tests.conftest import make_photos
 

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from kennel.classifier.config import HYPERPARAMETERS, TrainConfig, canonical, parse_hyperparameters
-from kennel.classifier.errors import ConfigError
+from kennel.contract.errors import ConfigError
+from kennel.contract.hyperparameters import HYPERPARAMETERS, TrainConfig, canonical, parse_hyperparameters
 
 
 def test_defaults_lie_in_their_own_ranges() -> None:

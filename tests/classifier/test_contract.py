@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.contract import ChannelConfig, ContainerPaths, Hosts, atomic_write, write_json
-from kennel.classifier.errors import ConfigError
+from kennel.contract.errors import ConfigError
+from kennel.contract.files import atomic_write, write_json
+from kennel.contract.paths import ChannelConfig, ContainerPaths, Hosts
 
 
 def test_the_base_folder_comes_from_the_environment() -> None:

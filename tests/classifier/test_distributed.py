@@ -17,13 +17,14 @@ import psutil
 import pytest
 import torch
 
-from kennel.classifier import launch
-from kennel.classifier.artifact import load_artifact
-from kennel.classifier.config import TrainConfig
-from kennel.classifier.contract import ContainerPaths, Hosts, write_json
-from kennel.classifier.distributed import World
-from kennel.classifier.errors import ConfigError, DataError
-from kennel.classifier.folder import scan
+from kennel.classifier.data.folder import scan
+from kennel.classifier.network.artifact import load_artifact
+from kennel.classifier.processes import launch
+from kennel.classifier.processes.distributed import World
+from kennel.contract.errors import ConfigError, DataError
+from kennel.contract.files import write_json
+from kennel.contract.hyperparameters import TrainConfig
+from kennel.contract.paths import ContainerPaths, Hosts
 from tests.classifier.test_resume import RUN
 from tests.classifier.test_train import QUICK, READER, Train, failure, train, weights  # noqa: F401 - train is a fixture
 from tests.conftest import make_photos

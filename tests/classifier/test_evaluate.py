@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from kennel.classifier.calibration import ConfidenceBin, confidence_bins, expected_calibration_error
-from kennel.classifier.evaluate import Evaluation, evaluate
-from kennel.classifier.mistakes import ConfusedPair, Mistake, confused_pairs, worst_mistakes
+from kennel.classifier.evaluation.calibration import ConfidenceBin, confidence_bins, expected_calibration_error
+from kennel.classifier.evaluation.evaluate import Evaluation, evaluate
+from kennel.classifier.evaluation.mistakes import ConfusedPair, Mistake, confused_pairs, worst_mistakes
 
 # Six images of classes 0, 0, 0, 1, 1, 2; predicted 0, 0, 1, 1, 0, 1.
 PROBABILITIES = torch.tensor(

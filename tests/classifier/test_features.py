@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from kennel.classifier import features
-from kennel.classifier.artifact import load_artifact
-from kennel.classifier.checkpoints import CheckpointFolder
-from kennel.classifier.config import TrainConfig
-from kennel.classifier.contract import ContainerPaths
-from kennel.classifier.distributed import ALONE
-from kennel.classifier.features import Extractor, FeatureBatches, Head
-from kennel.classifier.job import Job
-from kennel.classifier.loader import BalancedOrder, EpochBatches, Order
-from kennel.classifier.model import build, freeze, head_parameters
-from kennel.classifier.precision import Precision
-from kennel.classifier.preprocess import Preprocessing
-from kennel.classifier.stop import StopSignal
+from kennel.classifier.data.loader import BalancedOrder, EpochBatches, Order
+from kennel.classifier.data.preprocess import Preprocessing
+from kennel.classifier.network.artifact import load_artifact
+from kennel.classifier.network.model import build, freeze, head_parameters
+from kennel.classifier.network.precision import Precision
+from kennel.classifier.processes.distributed import ALONE
+from kennel.classifier.processes.stop import StopSignal
+from kennel.classifier.training import features
+from kennel.classifier.training.checkpoints import CheckpointFolder
+from kennel.classifier.training.features import Extractor, FeatureBatches, Head
+from kennel.classifier.training.job import Job
+from kennel.contract.hyperparameters import TrainConfig
+from kennel.contract.paths import ContainerPaths
 from tests.classifier.test_train import Train, train, train_alone  # noqa: F401 - train is a fixture
 
 FP32 = Precision("fp32", False, "cpu", "as given")

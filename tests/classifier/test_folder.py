@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kennel.classifier.errors import DataError
-from kennel.classifier.folder import read_label, read_labels, scan, split
+from kennel.classifier.data.folder import read_label, read_labels, scan, split
+from kennel.contract.errors import DataError
 from tests.conftest import make_photos
 
 

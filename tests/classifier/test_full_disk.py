@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kennel.classifier.contract import ContainerPaths, write_json
-from kennel.classifier.predictor import Predictor
+from kennel.classifier.network.predictor import Predictor
+from kennel.contract.files import write_json
+from kennel.contract.paths import ContainerPaths
 from tests.conftest import make_photos
 from tests.small_disks import small_disk
 

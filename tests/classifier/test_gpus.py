@@ -13,7 +13,7 @@ from tests.nvml import stand_in
 
 ASK = """
 import json
-from kennel.classifier.gpus import Gpus
+from kennel.classifier.profiler.gpus import Gpus
 gpus = Gpus()
 print(json.dumps([gpus.count, [[v.type, v.name, v.dimension, v.value] for v in gpus.values()]]))
 gpus.close()

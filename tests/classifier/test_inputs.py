@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.channels import load_channels
-from kennel.classifier.config import TrainConfig
-from kennel.classifier.contract import ContainerPaths, write_json
-from kennel.classifier.errors import DataError
-from kennel.classifier.folder import ImageFolder, scan
-from kennel.classifier.inputs import Inputs, find_inputs
-from kennel.classifier.loader import TrainingImages
-from kennel.classifier.preprocess import Preprocessing
+from kennel.classifier.data.folder import ImageFolder, scan
+from kennel.classifier.data.inputs import Inputs, find_inputs
+from kennel.classifier.data.loader import TrainingImages
+from kennel.classifier.data.preprocess import Preprocessing
+from kennel.classifier.training.channels import load_channels
+from kennel.contract.errors import DataError
+from kennel.contract.files import write_json
+from kennel.contract.hyperparameters import TrainConfig
+from kennel.contract.paths import ContainerPaths
 from tests.classifier.test_pipe import WRITER, pairs
 from tests.conftest import make_photos
 

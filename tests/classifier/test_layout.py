@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.errors import DataError
-from kennel.classifier.folder import read_labels, scan
-from kennel.classifier.layout import nested_channels
+from kennel.classifier.data.folder import read_labels, scan
+from kennel.contract.errors import DataError
+from kennel.contract.layout import nested_channels
 from tests.conftest import make_photos
 
 

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from kennel.classifier.config import TrainConfig
-from kennel.classifier.errors import PhotoError
-from kennel.classifier.folder import scan
-from kennel.classifier.loader import (
+from kennel.classifier.data.folder import scan
+from kennel.classifier.data.loader import (
     BalancedOrder,
     EpochBatches,
     Order,
@@ -17,7 +15,9 @@ from kennel.classifier.loader import (
     random_box,
     training_loader,
 )
-from kennel.classifier.preprocess import Preprocessing, evaluation_tensor
+from kennel.classifier.data.preprocess import Preprocessing, evaluation_tensor
+from kennel.contract.errors import PhotoError
+from kennel.contract.hyperparameters import TrainConfig
 
 SMALL = Preprocessing(36, 32)
 

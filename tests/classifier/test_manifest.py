@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from kennel.classifier.errors import DataError
-from kennel.classifier.folder import scan
-from kennel.classifier.manifest import parse_label
+from kennel.classifier.data.folder import scan
+from kennel.contract.errors import DataError
+from kennel.contract.manifest import parse_label
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.memory import available_bytes
+from kennel.classifier.data.memory import available_bytes
 
 MIB = 1024 * 1024
 

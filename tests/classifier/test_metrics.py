@@ -4,7 +4,7 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from kennel.classifier.metrics import METRICS, metric_definitions, metric_line
+from kennel.contract.metrics import METRICS, metric_definitions, metric_line
 
 
 def read(line: str) -> dict[str, float]:

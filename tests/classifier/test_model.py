@@ -11,8 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import Weights, WeightsEnum
 
-from kennel.classifier.errors import ModelError
-from kennel.classifier.model import (
+from kennel.classifier.network.model import (
     Pretrained,
     build,
     check_train_layers,
@@ -27,6 +26,7 @@ from kennel.classifier.model import (
     set_training_mode,
     stage_names,
 )
+from kennel.contract.errors import ModelError
 
 HEADS = {
     "resnet18": {"fc.weight", "fc.bias"},

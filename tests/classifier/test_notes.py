@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kennel.classifier.errors import ImageError
-from kennel.classifier.folder import check_image
-from kennel.classifier.images import decode, is_turned, read_header, upright_size
-from kennel.classifier.preprocess import Preprocessing, evaluation_tensor
-from kennel.driver.datacheck import inspect
+from kennel.classifier.data.folder import check_image
+from kennel.classifier.data.images import decode, is_turned, read_header, upright_size
+from kennel.classifier.data.preprocess import Preprocessing, evaluation_tensor
+from kennel.contract.errors import ImageError
+from kennel.driver.checks.datacheck import inspect
 from tests.difficult import (
     broken_exif,
     chunk,

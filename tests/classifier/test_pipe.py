@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.errors import DataError
-from kennel.classifier.folder import scan
-from kennel.classifier.pipe import spool
-from kennel.classifier.recordio import MAGIC
+from kennel.classifier.data.folder import scan
+from kennel.classifier.data.pipe import spool
+from kennel.contract.errors import DataError
+from kennel.contract.recordio import MAGIC
 
 WRITER = """
 import shutil, sys

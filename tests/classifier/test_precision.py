@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from kennel.classifier.config import TrainConfig
-from kennel.classifier.errors import ConfigError
-from kennel.classifier.precision import Precision, Step, choose, half_precisions, measure, training_steps
+from kennel.classifier.network.precision import Precision, Step, choose, half_precisions, measure, training_steps
+from kennel.contract.errors import ConfigError
+from kennel.contract.hyperparameters import TrainConfig
 
 CPU = torch.device("cpu")
 Speeds = dict[tuple[str, bool], float]

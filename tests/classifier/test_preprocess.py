@@ -7,15 +7,15 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from kennel.classifier.errors import ConfigError, ImageError
-from kennel.classifier.images import MAX_PIXELS, decode, read_header
-from kennel.classifier.preprocess import (
+from kennel.classifier.data.images import MAX_PIXELS, decode, read_header
+from kennel.classifier.data.preprocess import (
     Preprocessing,
     crop_to_tensor,
     evaluation_tensor,
     normalise,
     scale_to_square,
 )
+from kennel.contract.errors import ConfigError, ImageError
 
 Encode = Callable[..., bytes]
 SMALL = Preprocessing(resize_px=64, crop_px=56)

@@ -18,12 +18,13 @@ from smdebug.profiler.algorithm_metrics_reader import LocalAlgorithmMetricsReade
 from smdebug.profiler.analysis.utils.profiler_data_to_pandas import PandasFrame
 from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
 
-from kennel.classifier.config import TrainConfig
-from kennel.classifier.contract import ContainerPaths, write_json
-from kennel.classifier.debugging import attach
-from kennel.classifier.profile_settings import ProfileSettings, Window, node_name, profile_settings
-from kennel.classifier.profiling import Profiler
-from kennel.classifier.timeline import EVAL, TRAIN, Rotation, Timeline, finish
+from kennel.classifier.debugger.hook import attach
+from kennel.classifier.profiler.profiler import Profiler
+from kennel.classifier.profiler.settings import ProfileSettings, Window, node_name, profile_settings
+from kennel.classifier.profiler.timeline import EVAL, TRAIN, Rotation, Timeline, finish
+from kennel.contract.files import write_json
+from kennel.contract.hyperparameters import TrainConfig
+from kennel.contract.paths import ContainerPaths
 from tests.conftest import make_photos
 
 PARTS = ("DataLoaderIter", "HostToDevice", "Forward", "Backward(post-forward)", "Optimizer", "Synchronize")

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from kennel.classifier.contract import ContainerPaths, write_json
-from kennel.classifier.errors import ConfigError
-from kennel.classifier.program import Program, arguments, find_program, place
+from kennel.classifier.processes.program import Program, arguments, find_program, place
+from kennel.contract.errors import ConfigError
+from kennel.contract.files import write_json
+from kennel.contract.paths import ContainerPaths
 
 TELL = """
     import json, os, sys

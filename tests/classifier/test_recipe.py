@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from kennel.classifier.config import TrainConfig
-from kennel.classifier.ema import decay_at, ema_for
-from kennel.classifier.recipe import (
+from kennel.classifier.network.ema import decay_at, ema_for
+from kennel.classifier.network.recipe import (
     accumulation,
     balanced_class_weights,
     class_counts,
@@ -18,6 +17,7 @@ from kennel.classifier.recipe import (
     scheduler_for,
     updates_per_epoch,
 )
+from kennel.contract.hyperparameters import TrainConfig
 
 DEFAULT = TrainConfig()
 
@@ -71,7 +71,7 @@ def test_the_backbone_learns_at_its_share_of_the_learning_rate(rule: str) -> Non
 
 
 def test_the_head_of_the_architecture_is_known_by_itself() -> None:
-    from kennel.classifier.model import build
+    from kennel.classifier.network.model import build
 
     model = build("resnet18", 2)
     groups = optimizer_for(model, config(backbone_lr_factor=0.1)).param_groups

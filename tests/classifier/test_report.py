@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
-from kennel.classifier import plots, report
-from kennel.classifier.artifact import Meta, read_meta, save_artifact
-from kennel.classifier.calibration import confidence_bins
-from kennel.classifier.contract import ContainerPaths
-from kennel.classifier.folder import ImageFolder, scan
-from kennel.classifier.model import build, head_parameters
-from kennel.classifier.preprocess import Preprocessing
+from kennel.classifier.data.folder import ImageFolder, scan
+from kennel.classifier.data.preprocess import Preprocessing
+from kennel.classifier.evaluation import plots, report
+from kennel.classifier.evaluation.calibration import confidence_bins
+from kennel.classifier.network.artifact import Meta, read_meta, save_artifact
+from kennel.classifier.network.model import build, head_parameters
+from kennel.contract.paths import ContainerPaths
 from tests.conftest import make_photos
 
 ROW = {"train_loss": 0.5, "train_accuracy": 0.75, "validation_loss": 0.4, "validation_accuracy": 0.8}

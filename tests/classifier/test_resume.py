@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kennel.classifier.artifact import load_artifact
-from kennel.classifier.checkpoints import CheckpointFolder
-from kennel.classifier.contract import ContainerPaths, write_json
+from kennel.classifier.network.artifact import load_artifact
+from kennel.classifier.training.checkpoints import CheckpointFolder
+from kennel.contract.files import write_json
+from kennel.contract.paths import ContainerPaths
 from tests.classifier.test_train import QUICK, Train, failure, start, train, weights  # noqa: F401 - train is a fixture
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ RUN = {
 KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
-import kennel.classifier.train
+import kennel.classifier.training.run
 from kennel.classifier.__main__ import main
 
 rng, kills = random.Random(0), 0

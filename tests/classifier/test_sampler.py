@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
 
-from kennel.classifier.sampler import SystemLog
-from kennel.classifier.system import Value
+from kennel.classifier.profiler.sampler import SystemLog
+from kennel.classifier.profiler.system import Value
 from tests.images import ROOT, docker
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 def sampler(folder: Path, pid: int, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "kennel.classifier.sampler", str(folder), "--pid", str(pid), *options]
+    command = [sys.executable, "-m", "kennel.classifier.profiler.sampler", str(folder), "--pid", str(pid), *options]
     return subprocess.Popen(command, stderr=subprocess.PIPE)
 
 
@@ -121,7 +121,7 @@ def test_a_job_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 def test_it_finishes_the_spans_of_a_job_that_was_killed(tmp_path: Path) -> None:
     writer = (
-        "import sys, time\nfrom pathlib import Path\nfrom kennel.classifier.timeline import TRAIN, Timeline\n"
+        "import sys, time\nfrom pathlib import Path\nfrom kennel.classifier.profiler.timeline import TRAIN, Timeline\n"
         "t = Timeline(Path(sys.argv[1]), 'algo-1')\nt.add(TRAIN, 0, 1000, {})\nt.flush()\ntime.sleep(600)\n"
     )
     command = [sys.executable, "-c", writer, str(tmp_path)]
@@ -140,10 +140,11 @@ def test_it_finishes_the_spans_of_a_job_that_was_killed(tmp_path: Path) -> None:
 LIMITED = """
 import os, subprocess, sys, time
 sys.path.insert(0, "/src")
-from kennel.classifier.system import Machine, in_container
+from kennel.classifier.profiler.system import Machine, in_container
 held = bytearray(os.urandom(1 << 20)) * 100
 burn = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
-command = [sys.executable, "-m", "kennel.classifier.sampler", "/out", "--pid", str(os.getpid()), "--interval-ms", "200"]
+program = [sys.executable, "-m", "kennel.classifier.profiler.sampler"]
+command = [*program, "/out", "--pid", str(os.getpid()), "--interval-ms", "200"]
 sampler = subprocess.Popen(command, env={"PYTHONPATH": "/src"})
 machine = Machine(os.getpid(), container=in_container(os.getpid()))
 print(in_container(os.getpid()), machine.cpu_limit, machine.memory_limit_bytes)

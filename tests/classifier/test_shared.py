@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from kennel.classifier.cache import ImageCache, cache_for
-from kennel.classifier.folder import check_all
-from kennel.classifier.precision import Precision
-from kennel.classifier.shared import SharedFolder, checked_once, measured_once
+from kennel.classifier.data.cache import ImageCache, cache_for
+from kennel.classifier.data.folder import check_all
+from kennel.classifier.network.precision import Precision
+from kennel.classifier.training.shared import SharedFolder, checked_once, measured_once
 from tests.classifier.test_features import extractor
 from tests.classifier.test_train import Train, train  # noqa: F401 - train is a fixture
 from tests.conftest import make_photos

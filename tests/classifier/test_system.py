@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.system import Cgroup, Counters, Machine, Tree, in_container
+from kennel.classifier.profiler.system import Cgroup, Counters, Machine, Tree, in_container
 
 MIB = 1 << 20
 PID = os.getpid()  # of which the kernel tells the cores it may run on

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from smdebug.profiler.algorithm_metrics_reader import LocalAlgorithmMetricsReader
 
-from kennel.classifier.timeline import PHASES, TRAIN, Clock, Rotation, Timeline, finish, whole_events
+from kennel.classifier.profiler.timeline import PHASES, TRAIN, Clock, Rotation, Timeline, finish, whole_events
 from tests.profiles import MS, PARTS, write_timeline
 
 ALL_US = (0, 4_000_000_000_000_000)
@@ -91,7 +91,7 @@ def test_nothing_is_written_before_it_is_due(tmp_path: Path) -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
-from kennel.classifier.timeline import TRAIN, Timeline
+from kennel.classifier.profiler.timeline import TRAIN, Timeline
 timeline = Timeline(Path(sys.argv[1]), "algo-1")
 for step in range(50):
     timeline.add(TRAIN, step * 1_000_000, (step + 1) * 1_000_000, {"step_num": str(step)})
@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_written_is_one_warning_and_no_error(
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from kennel.classifier.timeline import TRAIN, Rotation, Timeline
+from kennel.classifier.profiler.timeline import TRAIN, Rotation, Timeline
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))
 timeline = Timeline(Path(sys.argv[1]), "algo-1")

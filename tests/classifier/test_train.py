@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from kennel.classifier.__main__ import main
-from kennel.classifier.artifact import load_artifact
-from kennel.classifier.contract import ContainerPaths, write_json
-from kennel.classifier.metrics import metric_definitions
-from kennel.classifier.model import build
-from kennel.classifier.precision import half_precisions
-from kennel.classifier.predictor import Predictor
+from kennel.classifier.network.artifact import load_artifact
+from kennel.classifier.network.model import build
+from kennel.classifier.network.precision import half_precisions
+from kennel.classifier.network.predictor import Predictor
+from kennel.contract.files import write_json
+from kennel.contract.metrics import metric_definitions
+from kennel.contract.paths import ContainerPaths
 
 QUICK = {
     "arch": "resnet18", "pretrained": "none", "crop_px": "32", "resize_px": "32", "batch_size": "8", "epochs": "1",

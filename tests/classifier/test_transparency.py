@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kennel.classifier.images import decode, read_header
-from kennel.driver.datacheck import check
-from kennel.driver.reporting import Silent
+from kennel.classifier.data.images import decode, read_header
+from kennel.driver.checks.datacheck import check
+from kennel.driver.session.reporting import Silent
 from tests.difficult import chunk, encode, png, tiff, trns
 
 WHITE = [255, 255, 255]

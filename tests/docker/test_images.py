@@ -64,7 +64,7 @@ def test_serve_image_has_no_training_toolkit(serve_image: str) -> None:
 
 
 def test_what_a_job_imports_can_be_imported_without_a_compiler(train_image: str) -> None:
-    ours = "kennel.classifier.train, kennel.insight.commands.watch, kennel.insight.commands.report"
+    ours = "kennel.classifier.training.run, kennel.insight.commands.watch, kennel.insight.commands.report"
     line = f"import gethostname, smdebug.pytorch, sagemaker_training.trainer, torchvision, {ours}"
     docker("run", "--rm", "--network=none", "--entrypoint=python", train_image, "-W", "ignore", "-c", line)
 

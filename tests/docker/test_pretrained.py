@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kennel.classifier.model import build
+from kennel.classifier.network.model import build
 from tests.images import build_and_push, digests, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
@@ -61,7 +61,7 @@ def test_baked_weights_are_what_a_job_without_a_network_starts_from(
     assert image, said
     program = """\
 import os, pathlib
-from kennel.classifier.model import find_pretrained
+from kennel.classifier.network.model import find_pretrained
 print(find_pretrained("auto", "squeezenet1_1", None).source)
 """
     try:

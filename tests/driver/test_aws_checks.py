@@ -11,11 +11,11 @@ from urllib.parse import parse_qs
 import boto3
 import pytest
 
-from kennel.driver import aws as checks
-from kennel.driver.clients import Clients
+from kennel.driver.checks import aws as checks
+from kennel.driver.checks.findings import FAIL, OK, WARN, Finding, require
 from kennel.driver.errors import DriverError
-from kennel.driver.findings import FAIL, OK, WARN, Finding, require
-from kennel.driver.project import Kms, Vpc
+from kennel.driver.session.clients import Clients
+from kennel.driver.session.project import Kms, Vpc
 from tests.driver.conftest import REGION, ROLE, SERVE_IMAGE, TRAIN_IMAGE, TRUST, Aws
 
 PAGE = """<SimulatePrincipalPolicyResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/">

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kennel.driver.commands import COMMANDS
-from kennel.driver.parser import build, parse
+from kennel.driver.commands.parser import build, parse
 from tests.driver.conftest import Kennel
 
 ROOT = Path(__file__).parents[2]
@@ -195,7 +195,7 @@ def test_what_needs_no_emulator_starts_none(kennel: Kennel) -> None:
 
 def test_the_driver_imports_neither_torch_nor_boto3_for_its_help() -> None:
     code = (
-        "import sys; from kennel.driver.parser import build; import kennel.driver.__main__; build();"
+        "import sys; from kennel.driver.commands.parser import build; import kennel.driver.__main__; build();"
         "bad = {'torch', 'boto3', 'botocore', 'PIL', 'numpy', 'rich'} & set(sys.modules); sys.exit(', '.join(bad) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

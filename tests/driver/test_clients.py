@@ -6,8 +6,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from kennel.driver.clients import Clients
-from kennel.driver.whereabouts import Emulator
+from kennel.driver.session.clients import Clients
+from kennel.driver.session.whereabouts import Emulator
 
 THREADS = 8
 

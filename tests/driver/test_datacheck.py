@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kennel.classifier.folder import check_image
-from kennel.driver.datacheck import Report, check, inspect
+from kennel.classifier.data.folder import check_image
+from kennel.driver.checks.datacheck import Report, check, inspect
+from kennel.driver.checks.lookalikes import BITS, hash_of, near_pairs
 from kennel.driver.errors import DriverError
-from kennel.driver.lookalikes import BITS, hash_of, near_pairs
-from kennel.driver.reporting import Silent
+from kennel.driver.session.reporting import Silent
 from tests.conftest import make_photos
 from tests.driver.conftest import Kennel
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.errors import DataError
-from kennel.driver.datasets import sources, upload_name
+from kennel.contract.errors import DataError
 from kennel.driver.errors import DriverError
-from kennel.driver.uris import file_uri
+from kennel.driver.transfers.datasets import sources, upload_name
+from kennel.driver.transfers.uris import file_uri
 from tests.conftest import make_photos
 
 BASE = "s3://dogs/kennel"

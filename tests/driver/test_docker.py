@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from kennel.driver import connection
 from kennel.driver.errors import DriverError
-from kennel.driver.home import Home
+from kennel.driver.session import connection
+from kennel.driver.session.home import Home
 from tests.driver.conftest import Kennel
 from tests.images import docker
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kennel.driver.artifacts import pack
-from kennel.driver.record import Record
+from kennel.driver.endpoints.artifacts import pack
+from kennel.driver.session.record import Record
 from tests.small_disks import small_disk
 
 
@@ -21,7 +21,7 @@ def test_the_command_says_that_the_disk_is_full(tmp_path: Path) -> None:
         disk.fill()
         program = (
             "import sys; from pathlib import Path; from kennel.driver import __main__ as driver\n"
-            "from kennel.driver.record import Record\n"
+            "from kennel.driver.session.record import Record\n"
             "def note(context): Record(Path(sys.argv[1])).begin('model', 'x' * 9000, 'local', 'us-east-1')\n"
             "driver.COMMANDS['jobs'] = note\n"
             "sys.exit(driver.main(['jobs']))\n"

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from kennel import driver
-from kennel.driver import connection
 from kennel.driver.errors import DriverError
-from kennel.driver.home import Home
-from kennel.driver.session import Session
+from kennel.driver.session import connection
+from kennel.driver.session.home import Home
+from kennel.driver.session.session import Session
 from tests.driver.conftest import Kennel
 
 QUICK = ("epochs=3", "checkpoint_minutes=0.05")
@@ -237,7 +237,7 @@ def test_a_notebook_has_the_same_functions(local: Kennel, dataset: Path) -> None
 
 
 def test_settings_and_hyperparameters_share_no_name() -> None:
-    from kennel.classifier.config import HYPERPARAMETERS
+    from kennel.contract.hyperparameters import HYPERPARAMETERS
     from kennel.driver import options
 
     assert not set(HYPERPARAMETERS) & {*options.TRAIN, "name", "channels", "session", "data"}

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from kennel import driver
-from kennel.driver import connection
 from kennel.driver.errors import DriverError
-from kennel.driver.home import Home
-from kennel.driver.session import Session
+from kennel.driver.session import connection
+from kennel.driver.session.home import Home
+from kennel.driver.session.session import Session
 from tests.conftest import make_photos
 from tests.driver.conftest import Kennel
 from tests.emulator.emulator_harness import wait_for

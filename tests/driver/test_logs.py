@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from kennel.classifier.metrics import metric_line
-from kennel.driver.logs import TRAINING_GROUP, LogReader, describe_metrics, read_epoch, read_metrics
+from kennel.contract.metrics import metric_line
+from kennel.driver.jobs.logs import TRAINING_GROUP, LogReader, describe_metrics, read_epoch, read_metrics
 from tests.driver.conftest import Aws
 
 

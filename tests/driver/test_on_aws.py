@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kennel.driver.validate import problems
+from kennel.driver.requests.validate import problems
 from tests.driver.conftest import REGION, ROLE, SERVE_IMAGE, TRAIN_IMAGE, Aws, Kennel
 
 ARTIFACT = "s3://dogs/model.tar.gz"

@@ -2,9 +2,9 @@ from datetime import date
 
 import pytest
 
-from kennel.driver import prices
-from kennel.driver.models import service_model
-from kennel.driver.record import Entry
+from kennel.driver.requests.service_model import service_model
+from kennel.driver.session import prices
+from kennel.driver.session.record import Entry
 
 
 def test_the_table_says_when_where_and_whence() -> None:

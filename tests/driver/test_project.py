@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.errors import ConfigError
-from kennel.driver import project
-from kennel.driver.project import Project, TrainSettings
+from kennel.contract.errors import ConfigError
+from kennel.driver.session import project
+from kennel.driver.session.project import Project, TrainSettings
 
 WHOLE = """
 on = "aws"

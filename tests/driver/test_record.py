@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kennel.driver.errors import DriverError
-from kennel.driver.record import CREATED, CREATING, DELETED, Record
+from kennel.driver.session.record import CREATED, CREATING, DELETED, Record
 
 
 def begin_many(file: Path, kind: str) -> None:

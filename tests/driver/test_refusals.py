@@ -3,7 +3,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from botocore.parsers import ResponseParserError
 
 from kennel.driver.errors import DriverError
-from kennel.driver.refusals import explained, is_missing, is_refusal
+from kennel.driver.session.refusals import explained, is_missing, is_refusal
 from tests.driver.conftest import REGION, Kennel
 from tests.driver.scripted_aws import scripted
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kennel.driver import connection
 from kennel.driver.errors import DriverError
-from kennel.driver.home import Home
+from kennel.driver.session import connection
+from kennel.driver.session.home import Home
 from tests.driver.conftest import Aws, Kennel
 from tests.insight.profile.test_report import make_run
 

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from kennel.driver.reporting import Live
+from kennel.driver.session.reporting import Live
 
 EPOCH = "epoch 3/10, loss 0.523, accuracy 0.812, validation loss 0.611, validation accuracy 0.790, 48.1 images/s"
 

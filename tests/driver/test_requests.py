@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kennel.classifier.errors import ConfigError
-from kennel.classifier.metrics import METRICS
-from kennel.driver import requests
+from kennel.contract.errors import ConfigError
+from kennel.contract.metrics import METRICS
 from kennel.driver.errors import DriverError
-from kennel.driver.requests import (
+from kennel.driver.requests import training as requests
+from kennel.driver.requests.training import (
     Async,
     Capture,
     Channel,
@@ -24,7 +24,7 @@ from kennel.driver.requests import (
     Training,
     Transform,
 )
-from kennel.driver.validate import problems, require
+from kennel.driver.requests.validate import problems, require
 
 ROLE = "arn:aws:iam::123456789012:role/kennel"
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/kennel-train:3d8a58593f12"

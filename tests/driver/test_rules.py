@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kennel.driver import connection
 from kennel.driver.errors import DriverError
-from kennel.driver.home import Home
+from kennel.driver.session import connection
+from kennel.driver.session.home import Home
 from tests.conftest import make_photos
 from tests.driver.conftest import ROLE, TRAIN_IMAGE, Aws, Kennel
 

@@ -12,15 +12,17 @@ from typing import Any
 import boto3
 import pytest
 
-from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES
-from kennel.driver import hosting, predicting, transforming
-from kennel.driver.clients import Clients
+from kennel.contract.paths import PAYLOAD_LIMIT_BYTES
+from kennel.driver.endpoints import endpoints as hosting
+from kennel.driver.endpoints import predict as predicting
+from kennel.driver.endpoints import transform as transforming
+from kennel.driver.endpoints.predict import Question
 from kennel.driver.errors import DriverError
-from kennel.driver.home import Home
-from kennel.driver.predicting import Question
-from kennel.driver.project import Project
-from kennel.driver.reporting import Lines
-from kennel.driver.session import Session
+from kennel.driver.session.clients import Clients
+from kennel.driver.session.home import Home
+from kennel.driver.session.project import Project
+from kennel.driver.session.reporting import Lines
+from kennel.driver.session.session import Session
 from tests.driver.conftest import REGION
 from tests.driver.scripted_aws import Script, scripted
 

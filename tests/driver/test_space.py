@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kennel.classifier.errors import ConfigError
-from kennel.driver.space import CATEGORICAL, CONTINUOUS, INTEGER, Parameter, combinations, read
+from kennel.contract.errors import ConfigError
+from kennel.driver.requests.space import CATEGORICAL, CONTINUOUS, INTEGER, Parameter, combinations, read
 
 
 def test_ranges_and_lists_become_parameters() -> None:

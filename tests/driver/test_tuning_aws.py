@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kennel.driver.validate import problems
+from kennel.driver.requests.validate import problems
 from tests.driver.conftest import Aws, Kennel
 
 SEARCH = ("--tune", "lr=log:1e-5..1e-1", "--tune", "batch_size=16,32", "--seed", "5", "--name", "t1", "epochs=2")

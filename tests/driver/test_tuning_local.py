@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from kennel import driver
-from kennel.classifier.config import HYPERPARAMETERS
-from kennel.driver import artifacts, connection, trials
+from kennel.contract.hyperparameters import HYPERPARAMETERS
+from kennel.driver.endpoints import artifacts
 from kennel.driver.errors import DriverError
-from kennel.driver.home import Home
-from kennel.driver.session import Session
+from kennel.driver.jobs import trials
+from kennel.driver.session import connection
+from kennel.driver.session.home import Home
+from kennel.driver.session.session import Session
 from tests.driver.conftest import Kennel
 from tests.emulator.emulator_harness import wait_for
 

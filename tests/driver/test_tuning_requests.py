@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from kennel.classifier.errors import ConfigError
-from kennel.driver.requests import Channel, Machines, Security, Training, unique_name
-from kennel.driver.space import read
-from kennel.driver.tuning_requests import Completion, Objective, Tuning, check, create_tuning_job, objective_by_name
-from kennel.driver.validate import problems
+from kennel.contract.errors import ConfigError
+from kennel.driver.requests.space import read
+from kennel.driver.requests.training import Channel, Machines, Security, Training, unique_name
+from kennel.driver.requests.tuning import Completion, Objective, Tuning, check, create_tuning_job, objective_by_name
+from kennel.driver.requests.validate import problems
 
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/kennel-train:3d8a58593f12"
 TRAINING = Training(

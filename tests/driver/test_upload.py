@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kennel.driver.errors import DriverError
-from kennel.driver.reporting import Lines, Silent
-from kennel.driver.upload import delete_objects, list_objects, upload, upload_file
+from kennel.driver.session.reporting import Lines, Silent
+from kennel.driver.transfers.upload import delete_objects, list_objects, upload, upload_file
 from tests.driver.conftest import Aws
 
 URI = "s3://dogs/kennel/data/photos/"

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from kennel.driver import connection
 from kennel.driver.errors import DriverError
-from kennel.driver.home import Home
-from kennel.driver.whereabouts import look
+from kennel.driver.session import connection
+from kennel.driver.session.home import Home
+from kennel.driver.session.whereabouts import look
 from tests.driver.conftest import Kennel
 
 # A server of the first version: it holds the lock, does not write into it, and answers with its version only.

@@ -16,7 +16,7 @@ from typing import Any
 
 import boto3
 
-from kennel.emulator.credentials import Credentials, load
+from kennel.emulator.http.credentials import Credentials, load
 
 ROOT = Path(__file__).parents[2]
 REGION = "eu-central-1"

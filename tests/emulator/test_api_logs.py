@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from kennel.emulator.home import Home
+from kennel.emulator.state.home import Home
 from tests.emulator.emulator_harness import Emulator
 
 GROUP = "/aws/sagemaker/TrainingJobs"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from kennel.emulator.protocol import operation_model
-from kennel.emulator.validation import problems_of
+from kennel.emulator.service_model.protocol import operation_model
+from kennel.emulator.service_model.validation import problems_of
 from tests.emulator.emulator_harness import REGION, Emulator, job_request, run_job, running, wait_for, wait_for_status
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from botocore.config import Config
 
-from kennel.emulator.home import Home
+from kennel.emulator.state.home import Home
 from tests.emulator import emulator_harness as training
 from tests.emulator.emulator_harness import Emulator, running
 from tests.emulator.hosting.hosting_harness import Hosted, make_home

@@ -4,10 +4,18 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.coverage import ALL_TABLES, Treatment, accept, input_shape, markdown_tables, members_of, rules_of
-from kennel.emulator.coverage_tables import TABLES
 from kennel.emulator.errors import ValidationException
 from kennel.emulator.operations import OPERATIONS
+from kennel.emulator.service_model.coverage import (
+    ALL_TABLES,
+    Treatment,
+    accept,
+    input_shape,
+    markdown_tables,
+    members_of,
+    rules_of,
+)
+from kennel.emulator.service_model.coverage_tables import TABLES
 
 ROOT = Path(__file__).parents[2]
 

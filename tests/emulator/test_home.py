@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from kennel.emulator.home import Home
-from kennel.emulator.log_files import TRAINING_LOGS, LogFiles
+from kennel.emulator.state.home import Home
+from kennel.emulator.state.log_files import TRAINING_LOGS, LogFiles
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a.b", "a" * 64, "-a", "a\n", "a b", "é"])

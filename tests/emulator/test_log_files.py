@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kennel.emulator.job_runs import last_line
-from kennel.emulator.log_files import LogFiles
-from kennel.emulator.log_lines import EVENT_BYTES, Cutter, LogWriter, encode
-from kennel.emulator.serve_container import log_tail
+from kennel.emulator.state.log_files import LogFiles
+from kennel.emulator.state.log_lines import EVENT_BYTES, Cutter, LogWriter, encode, last_line, log_tail
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 

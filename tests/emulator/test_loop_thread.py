@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kennel.emulator.loop_thread import LoopClosedError, LoopThread
+from kennel.emulator.threads.loop_thread import LoopClosedError, LoopThread
 
 THREADS = 16
 

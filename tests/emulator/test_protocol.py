@@ -4,11 +4,18 @@ from typing import Any
 import pytest
 from botocore.model import Shape
 
-from kennel.emulator.coverage_tables import TABLES
 from kennel.emulator.errors import AwsError, ModelError, ValidationException
 from kennel.emulator.operations import OPERATIONS
-from kennel.emulator.protocol import error_body, operation_model, read_json, service_model, shaped, validate
-from kennel.emulator.validation import compile_pattern, problems_of
+from kennel.emulator.service_model.coverage_tables import TABLES
+from kennel.emulator.service_model.protocol import (
+    error_body,
+    operation_model,
+    read_json,
+    service_model,
+    shaped,
+    validate,
+)
+from kennel.emulator.service_model.validation import compile_pattern, problems_of
 
 JOB: dict[str, Any] = {
     "TrainingJobName": "job",

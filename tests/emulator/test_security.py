@@ -12,9 +12,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as Keys
 from starlette.datastructures import Headers
 
-from kennel.emulator.credentials import Credentials, load_or_make
 from kennel.emulator.errors import AwsError, EmulatorError
-from kennel.emulator.security import CLOCK_SKEW_S, Gate, Head
+from kennel.emulator.http.credentials import Credentials, load_or_make
+from kennel.emulator.http.security import CLOCK_SKEW_S, Gate, Head
 
 KEY = Credentials("KENNELAAAAAAAAAAAAAA", "s3cret")
 PORT = 4321

@@ -21,7 +21,7 @@ from botocore.credentials import Credentials as Keys
 from botocore.exceptions import ClientError
 
 import kennel
-from kennel.presence import CHALLENGE_HEADER, holder, is_proven
+from kennel.contract.presence import CHALLENGE_HEADER, holder, is_proven
 from tests.emulator.emulator_harness import REGION, Emulator, job_request, running, wait_for, wait_for_status
 
 CREATE = {"X-Amz-Target": "SageMaker.ListTrainingJobs", "Content-Type": "application/x-amz-json-1.1"}

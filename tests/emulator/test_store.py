@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kennel.emulator.store import Document, ExistsError, MissingError, Store
+from kennel.emulator.state.store import Document, ExistsError, MissingError, Store
 
 
 def add_one(document: Document) -> None:

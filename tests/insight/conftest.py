@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from kennel.insight.choice import parse
-from kennel.insight.evaluation import Evaluation, makers_of
-from kennel.insight.sources import opened
+from kennel.insight.judging.choice import parse
+from kennel.insight.judging.evaluation import Evaluation, makers_of
+from kennel.insight.tensors.sources import opened
 
 Judge = Callable[..., dict[str, Any]]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kennel.insight.custom import load
 from kennel.insight.errors import InsightError
-from kennel.insight.evaluation import Evaluation
-from kennel.insight.sources import opened
+from kennel.insight.judging.custom import load
+from kennel.insight.judging.evaluation import Evaluation
+from kennel.insight.tensors.sources import opened
 
 # The example of the developer guide, "Create Debugger Custom Rules for Training Job Analysis".
 GUIDE = """

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kennel.classifier.config import RULES as NAMES
+from kennel.contract.hyperparameters import RULES as NAMES
 from kennel.insight.rules import AUTO, RULES
 from tests.insight.conftest import judge, statuses
 

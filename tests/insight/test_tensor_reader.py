@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from kennel.insight.errors import InsightError
-from kennel.insight.events import RecordError, tensor_of
-from kennel.insight.smdebug_trial import SmdebugTrial
-from kennel.insight.tensor_reader import TensorReader
-from kennel.insight.trial import Trial
+from kennel.insight.judging.smdebug_trial import SmdebugTrial
+from kennel.insight.tensors.events import RecordError, tensor_of
+from kennel.insight.tensors.reader import TensorReader
+from kennel.insight.tensors.trial import Trial
 from tests.insight.saved import ALL, arrays
 
 KINDS = ("whole", "reduced", "both", "small")

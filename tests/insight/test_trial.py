@@ -17,7 +17,7 @@ import pytest
 
 from kennel.insight.errors import InsightError
 from kennel.insight.rules import AUTO
-from kennel.insight.sources import S3Copy, opened
+from kennel.insight.tensors.sources import S3Copy, opened
 from tests.insight.conftest import judge, statuses
 from tests.servers import S3_KEYS, bucket_client, moto_server, variables
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kennel.insight.smdebug_trial import REQUIREMENTS
+from kennel.insight.judging.smdebug_trial import REQUIREMENTS
 from tests.insight.conftest import judge
 from tests.insight.test_custom import GUIDE
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kennel.classifier import debugging
-from kennel.classifier.contract import ContainerPaths, write_json
+from kennel.classifier.debugger import hook as debugging
+from kennel.contract.files import write_json
+from kennel.contract.paths import ContainerPaths
 
 STEPS, BATCH, EPOCHS = 10, 16, 13  # the default hook saves reductions every 25 steps at the most: five times here
 Batch = tuple[torch.Tensor, torch.Tensor]

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from kennel.classifier.errors import ConfigError
-from kennel.classifier.predictor import Predictor
-from serving.mms_process import check_installed
+from kennel.classifier.network.predictor import Predictor
+from kennel.contract.errors import ConfigError
+from serving.backends.mms_process import check_installed
 from tests.images import unavailable
 from tests.serving.serving_harness import Front, Server, b64, encoded, network, save, scene
 

@@ -25,9 +25,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kennel.classifier.artifact import Meta, save_artifact
-from kennel.classifier.model import build
-from kennel.classifier.preprocess import Preprocessing
+from kennel.classifier.data.preprocess import Preprocessing
+from kennel.classifier.network.artifact import Meta, save_artifact
+from kennel.classifier.network.model import build
 from serving.errors import RequestError
 from tests.images import docker
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from serving.batching import Batching
-from serving.engines import choose_engine
+from serving.engines.batching import Batching
+from serving.engines.choose import choose_engine
 from serving.settings import ModelSettings
 from tests.serving.serving_harness import encoded, scene
 

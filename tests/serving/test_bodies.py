@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from serving.bodies import Photos, read_photos
 from serving.errors import RequestError
+from serving.handler.bodies import Photos, read_photos
 from serving.settings import MAX_IMAGES
 from tests.serving.serving_harness import Boom, npy, refused
 

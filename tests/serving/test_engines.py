@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from kennel.classifier.errors import ArtifactError
-from kennel.classifier.precision import half_precisions
-from kennel.classifier.predictor import Predictor
-from kennel.classifier.probes import FILE, read_probes, save_probes
-from serving.engines import BOUNDS, EngineError, TorchFloat32, TorchHalf, choose_engine, compare, demand
-from serving.openvino_engine import OpenVino, convert, read_packed, write_packed
+from kennel.classifier.network.precision import half_precisions
+from kennel.classifier.network.predictor import Predictor
+from kennel.classifier.network.probes import FILE, read_probes, save_probes
+from kennel.contract.errors import ArtifactError
+from serving.engines.base import BOUNDS, EngineError, compare, demand
+from serving.engines.choose import choose_engine
+from serving.engines.openvino import OpenVino, convert, read_packed, write_packed
+from serving.engines.torch_engine import TorchFloat32, TorchHalf
 from serving.settings import ModelSettings
 from tests.serving.serving_harness import ROOT, encoded, scene
 
@@ -146,8 +148,8 @@ def test_a_half_precision_copy_leaves_the_network_alone(predictor):
 GROWTH = """
 import gc, sys
 from pathlib import Path
-from kennel.classifier.predictor import Predictor
-from serving.openvino_engine import convert
+from kennel.classifier.network.predictor import Predictor
+from serving.engines.openvino import convert
 
 def anonymous_kb():
     gc.collect()

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kennel.classifier.artifact import Meta, save_artifact
-from kennel.classifier.model import build
-from kennel.classifier.predictor import Predictor
-from kennel.classifier.preprocess import Preprocessing, normalise
-from serving.explain import Explainer, ExplanationError
+from kennel.classifier.data.preprocess import Preprocessing, normalise
+from kennel.classifier.network.artifact import Meta, save_artifact
+from kennel.classifier.network.model import build
+from kennel.classifier.network.predictor import Predictor
+from serving.handler.explain import Explainer, ExplanationError
 from tests.serving.serving_harness import encoded, scene
 
 

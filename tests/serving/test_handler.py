@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from kennel.classifier.errors import ArtifactError
-from serving.handler import FORWARD_IMAGES, Batch, ImageHandler
+from kennel.contract.errors import ArtifactError
+from serving.handler.handler import FORWARD_IMAGES, Batch, ImageHandler
 from tests.serving.serving_harness import CLASSES, b64, network, same_ranking, save
 
 

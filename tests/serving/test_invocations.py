@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES
+from kennel.contract.paths import PAYLOAD_LIMIT_BYTES
 from tests.serving.serving_harness import CLASSES, Boom, b64, encoded, npy, same_ranking, scene
 
 TYPES = ("image/jpeg", "image/png", "application/json", "application/x-npy", "application/jsonlines")

@@ -9,10 +9,10 @@ import struct
 
 import pytest
 
-from serving import media
-from serving.answers import Answer, to_json
 from serving.errors import RequestError
-from serving.media import CSV, JSON, JSON_LINES
+from serving.handler import media
+from serving.handler.answers import Answer, to_json
+from serving.handler.media import CSV, JSON, JSON_LINES
 from tests.serving.serving_harness import refused
 
 

@@ -18,12 +18,12 @@ import psutil
 import pytest
 import torch
 
-from kennel.classifier.errors import ArtifactError, ConfigError
-from kennel.classifier.predictor import Predictor
+from kennel.classifier.network.predictor import Predictor
+from kennel.contract.errors import ArtifactError, ConfigError
 from serving.backend import Call
-from serving.mms_model import MmsModel
-from serving.mms_process import check_installed
-from serving.mms_wire import pack, unpack
+from serving.backends.mms_model import MmsModel
+from serving.backends.mms_process import check_installed
+from serving.backends.mms_wire import pack, unpack
 from tests.images import unavailable
 from tests.serving.serving_harness import (
     MMS,

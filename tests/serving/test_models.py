@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kennel.classifier.errors import ArtifactError
+from kennel.contract.errors import ArtifactError
 from serving.backend import Call, Reply
 from serving.errors import RequestError
 from serving.models import Models

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import torch
 
-from kennel.classifier.artifact import Meta, save_artifact
-from kennel.classifier.model import build
-from kennel.classifier.preprocess import Preprocessing
-from kennel.classifier.probes import save_probes
+from kennel.classifier.data.preprocess import Preprocessing
+from kennel.classifier.network.artifact import Meta, save_artifact
+from kennel.classifier.network.model import build
+from kennel.classifier.network.probes import save_probes
 from tests.serving.serving_harness import CLASSES, Front, encoded, scene
 
 PHOTO = encoded(scene(1), "JPEG")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.options import DEFAULT_TOP_K, Options, read_options
+from serving.handler.options import DEFAULT_TOP_K, Options, read_options
 from tests.serving.serving_harness import refused
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from kennel.classifier.folder import scan
-from kennel.classifier.predictor import Predictor
-from kennel.classifier.probes import choose_probes, read_probes, save_probes
-from serving.engines import BOUNDS, EngineError, TorchFloat32, choose_engine, compare
+from kennel.classifier.data.folder import scan
+from kennel.classifier.network.predictor import Predictor
+from kennel.classifier.network.probes import choose_probes, read_probes, save_probes
+from serving.engines.base import BOUNDS, EngineError, compare
+from serving.engines.choose import choose_engine
+from serving.engines.torch_engine import TorchFloat32
 from serving.settings import ModelSettings
 from tests.serving.serving_harness import CLASSES, ROOT, encoded, scene
 

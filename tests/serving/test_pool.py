@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from serving.pool import WorkerPool
+from serving.backends.pool import WorkerPool
 
 
 class Door:

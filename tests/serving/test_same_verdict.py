@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kennel.classifier.errors import PhotoError
-from kennel.classifier.folder import ImageFolder, Sample, check_image
-from kennel.classifier.images import decode, read_header
-from kennel.classifier.loader import EvaluationImages, TrainingImages
-from kennel.classifier.predictor import Predictor
-from kennel.driver.datacheck import inspect
+from kennel.classifier.data.folder import ImageFolder, Sample, check_image
+from kennel.classifier.data.images import decode, read_header
+from kennel.classifier.data.loader import EvaluationImages, TrainingImages
+from kennel.classifier.network.predictor import Predictor
+from kennel.contract.errors import PhotoError
+from kennel.driver.checks.datacheck import inspect
 from tests.difficult import (
     broken_chunks,
     broken_exif,

@@ -18,8 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kennel.classifier.predictor import Predictor
-from kennel.classifier.preprocess import normalise
+from kennel.classifier.data.preprocess import normalise
+from kennel.classifier.network.predictor import Predictor
 from serving.server import LAST_CALL_S, listen
 from tests.serving.serving_harness import ROOT, Server, b64, encoded, network, same_ranking, save, scene
 

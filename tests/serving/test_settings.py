@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.contract import HOSTING_PORT, PAYLOAD_LIMIT_BYTES
-from kennel.classifier.errors import ConfigError
+from kennel.contract.errors import ConfigError
+from kennel.contract.paths import HOSTING_PORT, PAYLOAD_LIMIT_BYTES
 from serving.cores import granted_cores
 from serving.settings import Settings
 

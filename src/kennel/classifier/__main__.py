@@ -12,10 +12,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from kennel.classifier.config import HYPERPARAMETERS, markdown_table, parse_hyperparameters
-from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths
-from kennel.classifier.errors import ConfigError, ImageError, KennelError, OtherProcessError
-from kennel.classifier.program import become, find_program
+from kennel.classifier.processes.program import become, find_program
+from kennel.contract.errors import ConfigError, ImageError, KennelError, OtherProcessError
+from kennel.contract.hyperparameters import HYPERPARAMETERS, markdown_table, parse_hyperparameters
+from kennel.contract.paths import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths
 
 _TRAIN_EXAMPLE = """\
 example:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments, rest = _parser().parse_known_args(argv)
     if arguments.command == "standby":
-        from kennel.classifier.standby import wait  # torch and all the rest
+        from kennel.classifier.processes.standby import wait  # torch and all the rest
 
         if wait(arguments.seconds):
             return main(["train"])
@@ -61,9 +61,9 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str], argv: Sequence[st
             become(program, paths, hyperparameters)
         config = parse_hyperparameters(hyperparameters, _flags(rest))
         hosts = paths.read_hosts()
-        from kennel.classifier import launch  # after the configuration: torch takes seconds to import
-        from kennel.classifier.stop import StopSignal
-        from kennel.classifier.train import run
+        from kennel.classifier.processes import launch  # after the configuration: torch takes seconds to import
+        from kennel.classifier.processes.stop import StopSignal
+        from kennel.classifier.training.run import run
 
         if not launch.is_started():
             plan = launch.plan(config, hosts)
@@ -119,7 +119,7 @@ def _flags(tokens: Sequence[str]) -> dict[str, str]:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from kennel.classifier.predictor import Predictor
+    from kennel.classifier.network.predictor import Predictor
 
     try:
         predictor = Predictor.load(arguments.model_dir)

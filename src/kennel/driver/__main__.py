@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kennel.classifier.config import canonical
-from kennel.classifier.errors import ConfigError, KennelError
-from kennel.driver import tuning
+from kennel.contract.errors import ConfigError, KennelError
+from kennel.contract.hyperparameters import canonical
 from kennel.driver.commands import COMMANDS
 from kennel.driver.commands.context import Context, Result, assignments
+from kennel.driver.commands.parser import parse
 from kennel.driver.errors import DriverError
-from kennel.driver.parser import parse
-from kennel.driver.reporting import for_terminal
-from kennel.driver.session import Session
-from kennel.driver.uris import is_uri
+from kennel.driver.jobs import tuning
+from kennel.driver.session.reporting import for_terminal
+from kennel.driver.session.session import Session
+from kennel.driver.transfers.uris import is_uri
 
 _LACKS = {  # what this machine can run out of, and what to do then
     errno.ENOSPC: "Make room on that disk, then run it again: what is done already is kept.",

@@ -15,19 +15,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kennel.classifier.config import canonical
-from kennel.classifier.errors import KennelError
-from kennel.driver import cleaning, hosting, options, predicting, training, transforming, tuning, tuning_report
-from kennel.driver.cleaning import Cleaned
+from kennel.contract.errors import KennelError
+from kennel.contract.hyperparameters import canonical
+from kennel.driver import options
+from kennel.driver.account import cleaning
+from kennel.driver.account.cleaning import Cleaned
+from kennel.driver.endpoints import endpoints as hosting
+from kennel.driver.endpoints import predict as predicting
+from kennel.driver.endpoints import transform as transforming
+from kennel.driver.endpoints.endpoints import Scaling
+from kennel.driver.endpoints.predict import Answer, Question
 from kennel.driver.errors import DriverError
-from kennel.driver.hosting import Scaling
-from kennel.driver.logs import Epoch, LogLine, read_epoch
+from kennel.driver.jobs import training, tuning, tuning_report
+from kennel.driver.jobs.logs import Epoch, LogLine, read_epoch
+from kennel.driver.jobs.trials import Trial
+from kennel.driver.jobs.tuning_watching import Follower
 from kennel.driver.options import Place, place, session_with, told
-from kennel.driver.predicting import Answer, Question
-from kennel.driver.reporting import for_terminal
-from kennel.driver.session import Session
-from kennel.driver.trials import Trial
-from kennel.driver.tuning_watching import Follower
+from kennel.driver.session.reporting import for_terminal
+from kennel.driver.session.session import Session
 
 
 def session(project: Path | None = None, *, quiet: bool = False, **settings: Any) -> Session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kennel.classifier.errors import KennelError
+from kennel.contract.errors import KennelError
 
 
 class DriverError(KennelError):

@@ -8,12 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from kennel.classifier.config import HYPERPARAMETERS, canonical
-from kennel.classifier.errors import ConfigError
-from kennel.driver.project import DeploySettings, TrainSettings, TransformSettings, TuneSettings
-from kennel.driver.reporting import for_terminal
-from kennel.driver.session import Session
-from kennel.driver.uris import is_uri
+from kennel.contract.errors import ConfigError
+from kennel.contract.hyperparameters import HYPERPARAMETERS, canonical
+from kennel.driver.session.project import DeploySettings, TrainSettings, TransformSettings, TuneSettings
+from kennel.driver.session.reporting import for_terminal
+from kennel.driver.session.session import Session
+from kennel.driver.transfers.uris import is_uri
 
 Place = str | Path
 _COMMON = {name: name for name in ("on", "region", "role", "bucket", "network_isolation")}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from kennel.driver.findings import FAIL, OK, WARN, Finding
+from kennel.driver.checks.findings import FAIL, OK, WARN, Finding
 
 _COLOURS = {OK: "32", WARN: "33", FAIL: "31;1"}  # green, yellow, bold red
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from kennel.emulator.errors import EmulatorError
-from kennel.emulator.home import DEFAULT_HOME, HOME_VARIABLE, Home
 from kennel.emulator.runners import CHOICES
+from kennel.emulator.state.home import DEFAULT_HOME, HOME_VARIABLE, Home
 
 _EXAMPLE = "example: python -m kennel.emulator serve --home ~/.kennel --port 4321"
 _INTERRUPT = "example: python -m kennel.emulator interrupt my-job"
@@ -56,8 +56,8 @@ def _home(options: argparse.Namespace) -> Home:
 
 def _interrupt(options: argparse.Namespace) -> None:
     """Leave the sign that who runs the job looks for; it starts again from its checkpoints."""
-    from kennel.emulator.job_status import ENDED, KIND
-    from kennel.emulator.store import MissingError, Store
+    from kennel.emulator.documents.training import ENDED, KIND
+    from kennel.emulator.state.store import MissingError, Store
 
     name, home = options.name, _home(options)
     try:
@@ -80,7 +80,7 @@ def _interrupt(options: argparse.Namespace) -> None:
 
 
 def _coverage(options: argparse.Namespace) -> None:  # noqa: ARG001 - the shape of a command
-    from kennel.emulator.coverage import markdown_tables
+    from kennel.emulator.service_model.coverage import markdown_tables
 
     print(markdown_tables(), end="")
 

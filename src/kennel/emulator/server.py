@@ -14,24 +14,26 @@ from typing import Any
 
 import uvicorn
 
-from kennel import presence
-from kennel.classifier.contract import PAYLOAD_LIMIT_BYTES, write_json
-from kennel.emulator import open_files, request_log
-from kennel.emulator.app import App
-from kennel.emulator.credentials import load_or_make
+from kennel.contract import presence
+from kennel.contract.files import write_json
+from kennel.contract.paths import PAYLOAD_LIMIT_BYTES
 from kennel.emulator.errors import EmulatorError
-from kennel.emulator.home import Home
-from kennel.emulator.hosting import Endpoints
+from kennel.emulator.hosting.endpoints import Endpoints
+from kennel.emulator.http import request_log
+from kennel.emulator.http.app import App
+from kennel.emulator.http.credentials import load_or_make
+from kennel.emulator.http.security import Gate
 from kennel.emulator.operations.context import Context
-from kennel.emulator.protocol import service_model
 from kennel.emulator.runners import make_runner
 from kennel.emulator.runners.base import Runner, RunnerError
-from kennel.emulator.security import Gate
-from kennel.emulator.shortages import shortage_of
-from kennel.emulator.store import Store
-from kennel.emulator.training import TrainingJobs
-from kennel.emulator.transform import TransformJobs
-from kennel.emulator.tuning import TuningJobs
+from kennel.emulator.service_model.protocol import service_model
+from kennel.emulator.state import open_files
+from kennel.emulator.state.home import Home
+from kennel.emulator.state.shortages import shortage_of
+from kennel.emulator.state.store import Store
+from kennel.emulator.training.jobs import TrainingJobs
+from kennel.emulator.transform.jobs import TransformJobs
+from kennel.emulator.tuning.jobs import TuningJobs
 
 LOOPBACK = "127.0.0.1"  # there is no option for another address: see docs/security.md
 DRAIN_S = 10  # requests that were accepted are answered for so long after SIGTERM

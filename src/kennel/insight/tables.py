@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kennel.insight.finding import Finding
+from kennel.insight.tensors.finding import Finding
 
 _SHOWN = 3  # findings of a rule
 

@@ -8,8 +8,8 @@ import time
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 
+from kennel.emulator.containers.container import PING_S, STARTUP_S
 from kennel.emulator.runners.namespaces import possible
-from kennel.emulator.serve_container import PING_S, STARTUP_S
 from tests.emulator.contract.contract_harness import Platform, both_runners
 
 pytestmark = both_runners

@@ -16,9 +16,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from kennel.emulator.home import Home
 from kennel.emulator.runners import make_runner
 from kennel.emulator.runners.base import Runner
+from kennel.emulator.state.home import Home
 from tests.emulator.emulator_harness import Emulator, wait_for
 
 IMAGE = "kennel-echo:test"

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.model_data import bring, model_data
+from kennel.emulator.containers.container import CancelledError, Serve, ServeContainer, ServeError
+from kennel.emulator.containers.model_data import bring, model_data
 from kennel.emulator.runners.base import Running
-from kennel.emulator.serve_container import CancelledError, Serve, ServeContainer, ServeError
-from kennel.emulator.storage import StorageError
+from kennel.storage import StorageError
 from tests.emulator.hosting.hosting_harness import Home, both_runners, make_home, pack, runner_of
 
 OUTSIDE = "/tmp/kennel-outside.txt"  # noqa: S108 - nobody may write it

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.home import Home
-from kennel.emulator.log_files import TRAINING_LOGS, WARNING_LOGS
 from kennel.emulator.runners import make_runner
 from kennel.emulator.runners.base import JOB_LABEL, STANDBY_LABEL
-from kennel.emulator.store import Store
-from kennel.emulator.training import TrainingJobs
+from kennel.emulator.state.home import Home
+from kennel.emulator.state.log_files import TRAINING_LOGS, WARNING_LOGS
+from kennel.emulator.state.store import Store
+from kennel.emulator.training.jobs import TrainingJobs
 from tests.images import docker
 
 IMAGE = "kennel-tiny:test"

@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from kennel.emulator.line_files import LineFile, append
+from kennel.emulator.state.line_files import LineFile, append
 from tests.emulator.emulator_harness import PROGRAM, Emulator, job_request, running, wait_for
 from tests.emulator.hosting.hosting_harness import ECHO, Hosted
 from tests.emulator.transform import transform_harness as transforms

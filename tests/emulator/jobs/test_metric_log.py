@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kennel.emulator.metric_log import MetricLog
+from kennel.contract.presence import start_time
+from kennel.emulator.measuring.metric_log import MetricLog
 from kennel.emulator.runners.processes import descendants
-from kennel.presence import start_time
 from tests.emulator.jobs.conftest import Platform, both
 
 FOR_EVER = r"((a+)+)$"  # on a row of a's that something else follows: twice as long with every a

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.home import Home
 from kennel.emulator.runners import make_runner
 from kennel.emulator.runners.base import STANDBY_LABEL, Exited, Launch, Lost, Mount, RunnerError, Running, State
 from kennel.emulator.runners.docker import DockerRunner
 from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.state.home import Home
 from tests.emulator.jobs.conftest import BOOT, IMAGE, Platform, both
 from tests.images import docker
 

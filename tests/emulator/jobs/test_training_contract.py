@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.training import TrainingJobs
-from kennel.emulator.training_job import STOP_GRACE_S
+from kennel.emulator.training.job import STOP_GRACE_S
+from kennel.emulator.training.jobs import TrainingJobs
 from tests.emulator.jobs.conftest import IMAGE, REGION, Platform, both, channel
 
 pytestmark = both

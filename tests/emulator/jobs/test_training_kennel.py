@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from smdebug.profiler.analysis.utils.profiler_data_to_pandas import PandasFrame
 
-from kennel.classifier.metrics import METRICS, metric_definitions
-from kennel.emulator.channels import read_channels
-from kennel.emulator.inputs import list_items
+from kennel.contract.metrics import METRICS, metric_definitions
+from kennel.emulator.training.channels import read_channels
+from kennel.emulator.training.inputs import list_items
 from tests.conftest import make_photos
 from tests.emulator.jobs.conftest import Platform, both, channel
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from kennel.contract.presence import start_time
 from kennel.emulator.runners.namespaces import possible
 from kennel.emulator.runners.processes import descendants
-from kennel.presence import start_time
 from tests.emulator.jobs.conftest import Platform, both, channel, job_document
 from tests.images import docker
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from kennel.classifier.recordio import MAGIC, read_records
-from kennel.emulator.recordio import record
+from kennel.contract.recordio import MAGIC, read_records, record
 from tests.emulator.jobs.conftest import Platform, both, channel
 
 READ = (
@@ -120,4 +119,4 @@ def test_records_that_contain_the_magic_number_come_back_whole(spread: bytes) ->
     magic = MAGIC.to_bytes(4, "little")
     written = [b"", b"x", magic, magic * 3, spread + magic + spread, magic + spread, spread + magic, b"ab" + magic]
     stream = io.BytesIO(b"".join(map(record, written)))
-    assert list(read_records(stream, "test")) == written
+    assert [each.data for each in read_records(stream)] == written

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.archives import unpack
+from kennel.contract.archives import unpack
 from tests.conftest import make_photos
 from tests.emulator.jobs.conftest import Platform, channel
 from tests.emulator.jobs.test_training_kennel import SMALL, completed, start

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.job_hosts import job_hosts
-from kennel.emulator.job_status import life
+from kennel.emulator.documents.training import life
 from kennel.emulator.runners.base import CAN_WAIT_LABEL, STANDBY_LABEL
 from kennel.emulator.runners.namespaces import possible
-from kennel.emulator.standbys import Standbys
+from kennel.emulator.training.hosts import job_hosts
+from kennel.emulator.training.standbys import Standbys
 from tests.conftest import make_photos
 from tests.emulator.jobs.conftest import BOOT, REGION, Platform, both, channel
 from tests.emulator.jobs.test_training_kennel import SMALL

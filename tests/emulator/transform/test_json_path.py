@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.json_path import JsonPath, PathError
+from kennel.emulator.transform.json_path import JsonPath, PathError
 
 VALUE = {"id": 7, "a b": 1, "features": [10, 20, 30, 40], "rows": [{"x": 1, "y": 2}, {"x": 3, "y": 4}], "o": {"k": 5}}
 

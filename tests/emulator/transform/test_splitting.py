@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kennel.emulator.assembling import Assembly, output_uri
-from kennel.emulator.recordio import record
-from kennel.emulator.splitting import SplitError, Splitting
-from kennel.emulator.storage import StorageError
+from kennel.contract.recordio import record
+from kennel.emulator.transform.assembling import Assembly, output_uri
+from kennel.emulator.transform.splitting import SplitError, Splitting
+from kennel.storage import StorageError
 
 MAGIC = b"\x0a\x23\xd7\xce"
 
@@ -64,10 +64,10 @@ def test_several_records_of_recordio_keep_their_frames() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"no recordio at all", "no RecordIO"),
-        (record(b"abc")[:-1], "ends in the middle"),
-        (record(b"abc") + b"\x0a\x23", "ends in the middle"),
-        (record(b"1234" + MAGIC + b"5")[:12], "ends in the middle"),
+        (b"no recordio at all", "byte 0 starts with 6e6f2072, not 0a23d7ce"),
+        (record(b"abc")[:-1], "ends inside the record that begins at byte 0"),
+        (record(b"abc") + b"\x0a\x23", "ends inside the record that begins at byte 12"),
+        (record(b"1234" + MAGIC + b"5")[:12], "ends after a part of a record, at byte 12"),
         (record(b"x" * 200), "more than 100 bytes"),
     ],
 )

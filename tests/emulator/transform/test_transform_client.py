@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from kennel.emulator.container_client import Connections
-from kennel.emulator.loop_thread import LoopThread
-from kennel.emulator.transform_client import AbandonedError, TransformClient
+from kennel.emulator.containers.client import Connections
+from kennel.emulator.threads.loop_thread import LoopThread
+from kennel.emulator.transform.client import AbandonedError, TransformClient
 
 THREADS = 16
 

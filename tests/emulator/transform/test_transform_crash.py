@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from kennel.emulator.home import Home
+from kennel.emulator.state.home import Home
 from tests.emulator.emulator_harness import running, wait_for
 from tests.emulator.transform.transform_harness import (
     job_request,

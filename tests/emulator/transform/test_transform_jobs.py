@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from kennel.emulator.recordio import record
+from kennel.contract.recordio import record
 from tests.emulator.emulator_harness import Emulator, wait_for
 from tests.emulator.transform.transform_harness import (
     job_request,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kennel.emulator.home import Home
-from kennel.emulator.log_files import TRAINING_LOGS
+from kennel.emulator.state.home import Home
+from kennel.emulator.state.log_files import TRAINING_LOGS
 from tests.emulator.emulator_harness import Emulator, running, wait_for
 from tests.emulator.tuning.tuning_harness import definition, ended, request, trials, write_images
 

@@ -237,7 +237,7 @@ def test_the_runtime_ends_the_job(emulator: Emulator, tmp_path: Path) -> None:
     asked = request("runtime", tmp_path, ResourceLimits=limits, TrainingJobDefinition=one)
     client.create_hyper_parameter_tuning_job(**asked)
     wait_for(lambda: any("FinalHyperParameterTuningJobObjectiveMetric" in t for t in trials(emulator, "runtime")))
-    from kennel.emulator.store import Store
+    from kennel.emulator.state.store import Store
 
     Store(emulator.home / "state.sqlite").update(
         "hyper-parameter-tuning-job", "runtime", lambda d: d.update(CreationTime=time.time() - 200)

@@ -12,9 +12,9 @@ from scipy import stats
 
 from bench.functions import BRANIN, HARTMANN6, Function
 from bench.tuning_study import search, search_by_epoch
-from kennel.emulator.tuning_problem import GP, TPE, Problem, Trial
-from kennel.emulator.tuning_search import judge, suggest
-from kennel.emulator.tuning_space import Parameter, auto_scale, read_space, resolve_auto
+from kennel.emulator.tuning.problem import GP, TPE, Problem, Trial
+from kennel.emulator.tuning.search import judge, suggest
+from kennel.emulator.tuning.space import Parameter, auto_scale, read_space, resolve_auto
 
 SEEDS = range(20)
 LINE = read_space({"ContinuousParameterRanges": [{"Name": "x", "MinValue": "0", "MaxValue": "1"}]})
@@ -77,9 +77,9 @@ def test_a_suggestion_needs_no_memory_of_the_one_before() -> None:
     for tuned in suggestions(problem, 12):
         problem = dataclasses.replace(problem, trials=(*problem.trials, Trial(tuned, "complete", float(tuned["x"]))))
     code = f"""if True:
-        from kennel.emulator.tuning_problem import Problem, Trial
-        from kennel.emulator.tuning_space import Parameter
-        from kennel.emulator.tuning_search import suggest
+        from kennel.emulator.tuning.problem import Problem, Trial
+        from kennel.emulator.tuning.space import Parameter
+        from kennel.emulator.tuning.search import suggest
         print(suggest({problem!r}))
     """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

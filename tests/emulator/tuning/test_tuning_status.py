@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kennel.emulator.tuning_status import best_of, is_hopeless, not_improving
+from kennel.emulator.tuning.status import best_of, is_hopeless, not_improving
 
 
 def trial(value: float | None, ended: float = 0.0) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from kennel.classifier.timeline import EVAL, TRAIN, Clock, Timeline
+from kennel.classifier.profiler.timeline import EVAL, TRAIN, Clock, Timeline
 
 BEGIN_S = 1_764_036_000  # 2025-11-25 02:00:00 UTC
 MS = 1_000_000  # ns

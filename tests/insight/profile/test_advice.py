@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kennel.insight.profile import run, sources
 from kennel.insight.profile.analysis import Analysis, analyse
-from kennel.insight.profile.loading import Loading
+from kennel.insight.profile.measures.loading import Loading
+from kennel.insight.profile.reading import run, sources
 from tests.insight.profile import samples
 
 
@@ -77,7 +77,7 @@ def test_a_run_that_waits_for_nothing_gets_no_advice(tmp_path: Path) -> None:
 
 
 def test_checkpoints_hooks_and_measuring_are_named_by_their_hyperparameters(tmp_path: Path) -> None:
-    from kennel.classifier.timeline import TRAIN, Clock, Timeline
+    from kennel.classifier.profiler.timeline import TRAIN, Clock, Timeline
 
     writer, now = Timeline(tmp_path, "algo-1", clock=Clock(samples.BEGIN_S * 1_000_000, 0)), 0
     samples.described(tmp_path, precision="bf16, channels_last (faster)")

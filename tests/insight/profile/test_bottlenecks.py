@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from kennel.classifier.system import Machine
-from kennel.insight.profile import run, sources, system, usage
+from kennel.classifier.profiler.system import Machine
 from kennel.insight.profile.analysis import analyse
+from kennel.insight.profile.measures import usage
+from kennel.insight.profile.reading import run, sources, system
 from kennel.insight.profile.rules import build
 from kennel.insight.profile.rules.base import ISSUES, QUIET
 from tests.insight.profile import recording

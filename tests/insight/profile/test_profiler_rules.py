@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import smdebug_rulesconfig.profiler_rules.rules as awss
 
-from kennel.insight.profile import run, sources
 from kennel.insight.profile.analysis import Verdict, analyse
+from kennel.insight.profile.reading import run, sources
 from kennel.insight.profile.rules import RULES, RuleParameterError, build
 from kennel.insight.profile.rules.base import ISSUES, NOT_APPLICABLE, QUIET, parameters
 from tests.insight.profile import samples

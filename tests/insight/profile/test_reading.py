@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kennel.insight.profile import contents, run, sources
+from kennel.insight.profile import contents
 from kennel.insight.profile.analysis import Analysis, analyse
-from kennel.insight.profile.html import page
+from kennel.insight.profile.reading import run, sources
+from kennel.insight.report.html import page
 from tests.insight.profile import samples
 
 

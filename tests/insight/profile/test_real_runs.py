@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from kennel.insight.profile import run, sources
 from kennel.insight.profile.analysis import Analysis, analyse
+from kennel.insight.profile.reading import run, sources
 from kennel.insight.profile.rules import build
 from kennel.insight.profile.rules.base import ISSUES, QUIET
 from tests.servers import free_port

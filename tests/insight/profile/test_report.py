@@ -13,11 +13,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from kennel.insight.profile import comparing, contents, run, sources, writing
+from kennel.insight.profile import comparing, contents, writing
 from kennel.insight.profile.analysis import Analysis, analyse
-from kennel.insight.profile.html import page
-from kennel.insight.profile.pdf import pdf
+from kennel.insight.profile.reading import run, sources
 from kennel.insight.profile.rules import RULES
+from kennel.insight.report.html import page
+from kennel.insight.report.pdf import pdf
 from tests.insight.profile import samples
 from tests.servers import moto_server, variables
 

@@ -15,14 +15,16 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from kennel.classifier import loader, profile_report, profile_start
-from kennel.classifier.config import TrainConfig
-from kennel.classifier.contract import ContainerPaths
-from kennel.classifier.debugging import Debugger
-from kennel.classifier.distributed import World
-from kennel.classifier.loop import Data, Trainer
-from kennel.classifier.precision import Precision
-from kennel.classifier.stop import StopSignal
+from kennel.classifier.data import loader
+from kennel.classifier.debugger.hook import Debugger
+from kennel.classifier.network.precision import Precision
+from kennel.classifier.processes.distributed import World
+from kennel.classifier.processes.stop import StopSignal
+from kennel.classifier.profiler import report as profile_report
+from kennel.classifier.profiler import start as profile_start
+from kennel.classifier.training.trainer import Data, Trainer
+from kennel.contract.hyperparameters import TrainConfig
+from kennel.contract.paths import ContainerPaths
 
 SIDE, CLASSES = 16, 2
 

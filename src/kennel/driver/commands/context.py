@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kennel.driver import prices
 from kennel.driver.errors import DriverError
-from kennel.driver.requests import Machines, Request
-from kennel.driver.session import Session
+from kennel.driver.requests.training import Machines, Request
+from kennel.driver.session import prices
+from kennel.driver.session.session import Session
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from kennel.driver.commands.context import Context, Result
 from kennel.driver.errors import DriverError
-from kennel.driver.profiles import describe_job, run_insight
-from kennel.driver.session import Session
-from kennel.driver.uris import is_uri
+from kennel.driver.jobs.profiles import describe_job, run_insight
+from kennel.driver.session.session import Session
+from kennel.driver.transfers.uris import is_uri
 
 
 def rules(context: Context) -> Result:

@@ -6,10 +6,13 @@ import json
 import time
 from collections.abc import Callable
 
-from kennel.driver import hosting, tables, training, transforming, tuning
+from kennel.driver import tables
 from kennel.driver.commands.context import Context, Result, assignments, dry_run, tell_price
+from kennel.driver.endpoints import endpoints as hosting
+from kennel.driver.endpoints import transform as transforming
 from kennel.driver.errors import DriverError
-from kennel.driver.logs import LogLine, LogReader, describe_metrics
+from kennel.driver.jobs import training, tuning
+from kennel.driver.jobs.logs import LogLine, LogReader, describe_metrics
 
 _FOLLOW_S = 1.0
 

@@ -6,12 +6,17 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kennel.classifier.config import canonical
-from kennel.driver import connection, doctor, findings, hosting, tables, training, transforming, tuning
+from kennel.contract.hyperparameters import canonical
+from kennel.driver import tables
+from kennel.driver.checks import doctor, findings
 from kennel.driver.commands.context import Context, Result
+from kennel.driver.endpoints import endpoints as hosting
+from kennel.driver.endpoints import transform as transforming
 from kennel.driver.errors import DriverError
-from kennel.driver.session import Session
-from kennel.driver.whereabouts import Emulator, look
+from kennel.driver.jobs import training, tuning
+from kennel.driver.session import connection
+from kennel.driver.session.session import Session
+from kennel.driver.session.whereabouts import Emulator, look
 
 _SHOWN = 20  # of each kind
 _RUNNING = ("jobs", "tuning_jobs", "transform_jobs", "endpoints")
@@ -106,7 +111,7 @@ def examine(context: Context) -> Result:
 
 def data(context: Context) -> Result:
     """`kennel data check`."""
-    from kennel.driver import datacheck  # Pillow and numpy
+    from kennel.driver.checks import datacheck  # Pillow and numpy
 
     hyperparameters = canonical(context.session.project.hyperparameters)
     report = datacheck.check(

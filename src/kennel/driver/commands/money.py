@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from kennel.driver import cleaning, prices, spending, tables
+from kennel.driver import tables
+from kennel.driver.account import cleaning, spending
 from kennel.driver.commands.context import Context, Result
+from kennel.driver.session import prices
 
 
 def clean(context: Context) -> Result:

@@ -6,8 +6,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from kennel.driver import profiles
 from kennel.driver.commands.context import Context, Result
+from kennel.driver.jobs import profiles
 
 
 def report(context: Context) -> Result:

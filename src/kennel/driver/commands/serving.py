@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kennel.driver import hosting, predicting, tables, transforming
+from kennel.driver import tables
 from kennel.driver.commands.context import Context, Result, assignments, dry_run, tell_price
+from kennel.driver.endpoints import endpoints as hosting
+from kennel.driver.endpoints import predict as predicting
+from kennel.driver.endpoints import transform as transforming
+from kennel.driver.endpoints.endpoints import Scaling
 from kennel.driver.errors import DriverError
-from kennel.driver.hosting import Scaling
 
 
 def deploy(context: Context) -> Result:

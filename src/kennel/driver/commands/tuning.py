@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kennel.driver import tables, tuning, tuning_report
+from kennel.driver import tables
 from kennel.driver.commands.context import Context, Result, assignments, dry_run, tell_price
 from kennel.driver.errors import DriverError
-from kennel.driver.requests import Machines
-from kennel.driver.session import Session
-from kennel.driver.tuning_watching import Follower
+from kennel.driver.jobs import tuning, tuning_report
+from kennel.driver.jobs.tuning_watching import Follower
+from kennel.driver.requests.training import Machines
+from kennel.driver.session.session import Session
 
 
 def tune(context: Context) -> Result:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from kennel.emulator.documents.names import Request
 from kennel.emulator.operations import (
     endpoint_configs,
     endpoints,
@@ -19,8 +20,8 @@ from kennel.emulator.operations import (
     transform_jobs,
     tuning_jobs,
 )
-from kennel.emulator.operations.context import Context, Request
-from kennel.emulator.store import Document
+from kennel.emulator.operations.context import Context
+from kennel.emulator.state.store import Document
 
 Operation = Callable[[Context, Request], Document]
 

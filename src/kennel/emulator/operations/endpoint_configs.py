@@ -6,14 +6,15 @@ sent: InitialVariantWeight 1.0; DataCaptureConfig's EnableCapture false (and `_t
 
 from __future__ import annotations
 
-from kennel.emulator import coverage
-from kennel.emulator.deployments import MULTI_MODEL, SINGLE_MODEL, container_of
+from kennel.emulator.documents.endpoint import MULTI_MODEL, SINGLE_MODEL, container_of
+from kennel.emulator.documents.names import Request
 from kennel.emulator.errors import ValidationException
-from kennel.emulator.operations.context import Context, Request
+from kennel.emulator.operations.context import Context
 from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.models import require_model
 from kennel.emulator.operations.resources import Collection, create
-from kennel.emulator.store import Document
+from kennel.emulator.service_model import coverage
+from kennel.emulator.state.store import Document
 
 _CONFIGS = Collection(Listing("endpoint-config", "EndpointConfigName", ("EndpointConfigArn",)), "EndpointConfigs")
 

@@ -1,15 +1,14 @@
 """Endpoints as the API has them; who runs them is context.hosting.
 
-The document is what Describe answers, with the deployments that kennel.emulator.deployments describes. An operation
-writes what is wanted and a status that says so; everything after that is written by who runs the endpoint.
+The document is what Describe answers, with the deployments that documents/endpoint.py describes. An operation writes
+what is wanted and a status that says so. The package `hosting` writes everything after that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from kennel.emulator import coverage
-from kennel.emulator.deployments import (
+from kennel.emulator.documents.endpoint import (
     CREATING,
     CURRENT,
     DELETING,
@@ -23,15 +22,17 @@ from kennel.emulator.deployments import (
     new_deployment,
     summaries,
 )
-from kennel.emulator.endpoint_life import show
+from kennel.emulator.documents.names import Request
 from kennel.emulator.errors import ValidationException
-from kennel.emulator.log_files import WARNING_LOGS
+from kennel.emulator.hosting.endpoint import show
 from kennel.emulator.operations import resources
-from kennel.emulator.operations.context import Context, Request
+from kennel.emulator.operations.context import Context
 from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.models import require_model
 from kennel.emulator.operations.resources import create, describe
-from kennel.emulator.store import Document
+from kennel.emulator.service_model import coverage
+from kennel.emulator.state.log_files import WARNING_LOGS
+from kennel.emulator.state.store import Document
 
 _LISTING = Listing(KIND, "EndpointName", ("EndpointArn",), status="EndpointStatus")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kennel.emulator.operations.context import ACCOUNT, Context, Request
-from kennel.emulator.store import Document
+from kennel.emulator.documents.names import ACCOUNT, Request
+from kennel.emulator.operations.context import Context
+from kennel.emulator.state.store import Document
 
 
 def get_caller_identity(context: Context, request: Request) -> Document:  # noqa: ARG001 - the shape of an operation

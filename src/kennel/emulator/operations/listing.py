@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kennel.emulator.documents.names import Request
 from kennel.emulator.errors import ValidationException
-from kennel.emulator.operations.context import Request
-from kennel.emulator.store import NAME, Document, Selection, Store
+from kennel.emulator.state.store import NAME, Document, Selection, Store
 
 DEFAULT_PAGE = 10  # what SageMaker gives when MaxResults is not set
 _BY_TIME = {"CreationTime": "CreationTime", "LastModifiedTime": "LastModifiedTime"}

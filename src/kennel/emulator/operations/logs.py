@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kennel.emulator.documents.names import ACCOUNT, Request
 from kennel.emulator.errors import AwsError
-from kennel.emulator.log_files import LogEvent
-from kennel.emulator.operations.context import ACCOUNT, Context, Request
+from kennel.emulator.operations.context import Context
 from kennel.emulator.operations.log_pattern import matcher
-from kennel.emulator.store import Document
+from kennel.emulator.state.log_files import LogEvent
+from kennel.emulator.state.store import Document
 
 MAX_EVENTS = 10_000
 MAX_BYTES = 1024 * 1024  # of one answer, as CloudWatch counts: 26 bytes for each event beside its message

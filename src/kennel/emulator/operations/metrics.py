@@ -14,9 +14,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from kennel.emulator.documents.names import Request
 from kennel.emulator.errors import AwsError
-from kennel.emulator.operations.context import Context, Request
-from kennel.emulator.store import Document
+from kennel.emulator.operations.context import Context
+from kennel.emulator.state.store import Document
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 _PAGE = 500  # metrics of a ListMetrics answer

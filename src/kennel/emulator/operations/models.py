@@ -8,13 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from kennel.emulator import coverage
-from kennel.emulator.deployments import MULTI_MODEL
+from kennel.emulator.documents.endpoint import MULTI_MODEL
+from kennel.emulator.documents.names import Request
 from kennel.emulator.errors import ValidationException
-from kennel.emulator.operations.context import Context, Request
+from kennel.emulator.operations.context import Context
 from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.resources import Collection, create, describe
-from kennel.emulator.store import Document
+from kennel.emulator.service_model import coverage
+from kennel.emulator.state.store import Document
 
 _MODELS = Collection(Listing("model", "ModelName", ("ModelArn",)), "Models")
 

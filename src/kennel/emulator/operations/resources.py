@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kennel.emulator.documents.names import TAGS, WARNINGS, Request
 from kennel.emulator.errors import AwsError, ResourceInUse, ResourceNotFound, ValidationException
-from kennel.emulator.log_files import WARNING_LOGS
-from kennel.emulator.operations.context import Context, Request
+from kennel.emulator.operations.context import Context
 from kennel.emulator.operations.listing import Listing
-from kennel.emulator.operations.tags import TAGS, tags_of
-from kennel.emulator.store import Document, ExistsError, MissingError
+from kennel.emulator.operations.tags import tags_of
+from kennel.emulator.state.log_files import WARNING_LOGS
+from kennel.emulator.state.store import Document, ExistsError, MissingError
 
-WARNINGS = "_warnings"  # a document's private member: what was asked for and is not done, a sentence each
 _WORDS = {"endpoint-config": "endpoint configuration"}  # of AWS's messages, where they are not the kind's own name
 _MODELLED = (
     "training-job",
@@ -96,22 +96,6 @@ class Collection:
     def remove(self, context: Context, request: Request) -> Document:
         """Delete: what runs of it runs on, as on SageMaker."""
         return remove(context, self.listing.kind, request[self.listing.name])
-
-
-def begin_stop(document: Document, kind: str, member: str, now_s: float) -> bool:
-    """Note that a job is to stop; False when that is known already.
-
-    Raises:
-        ValidationException: it has ended.
-    """
-    status = document[member]
-    if status == "Stopping":
-        return False
-    if status != "InProgress":
-        job = kind.replace("-", " ")
-        raise ValidationException(f"The request was rejected because the {job} is in status {status}.")
-    document.update({member: "Stopping", "LastModifiedTime": now_s})
-    return True
 
 
 def missing(context: Context, kind: str, name: str) -> AwsError:

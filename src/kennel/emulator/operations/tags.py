@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from kennel.emulator.documents.names import ACCOUNT, TAGS, Request
 from kennel.emulator.errors import ValidationException
-from kennel.emulator.operations.context import ACCOUNT, Context, Request
-from kennel.emulator.store import Document, MissingError
+from kennel.emulator.operations.context import Context
+from kennel.emulator.state.store import Document, MissingError
 
 MAX_TAGS = 50
-TAGS = "_tags"  # a document's private member: the keys with their values
 _ARN = re.compile(rf"arn:aws[a-z-]*:sagemaker:([a-z0-9-]+):{ACCOUNT}:([a-z-]+)/([a-zA-Z0-9-]+)")
 _KINDS = ("training-job", "model", "endpoint-config", "endpoint", "transform-job", "hyper-parameter-tuning-job")
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import copy
 
-from kennel.emulator import coverage
+from kennel.emulator.documents.jobs import begin_stop
+from kennel.emulator.documents.names import Request
 from kennel.emulator.errors import ValidationException
-from kennel.emulator.operations.context import Context, Request
+from kennel.emulator.operations.context import Context
 from kennel.emulator.operations.listing import Listing
 from kennel.emulator.operations.models import containers_of, require_model
-from kennel.emulator.operations.resources import Collection, begin_stop, change, create
-from kennel.emulator.store import Document
-from kennel.emulator.transform_job import KIND, MODEL
+from kennel.emulator.operations.resources import Collection, change, create
+from kennel.emulator.service_model import coverage
+from kennel.emulator.state.store import Document
+from kennel.emulator.transform.job import KIND, MODEL
 
 _SUMMARY = ("TransformJobArn", "TransformJobStatus", "TransformEndTime", "FailureReason")
 _JOBS = Collection(Listing(KIND, "TransformJobName", _SUMMARY, status="TransformJobStatus"), "TransformJobSummaries")

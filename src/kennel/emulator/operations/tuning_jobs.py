@@ -12,20 +12,22 @@ from __future__ import annotations
 import copy
 import secrets
 
-from kennel.emulator import coverage
-from kennel.emulator.channels import channel_notes, read_channels
+from kennel.emulator.documents.jobs import begin_stop
+from kennel.emulator.documents.names import Request
 from kennel.emulator.errors import ResourceInUse, ResourceLimitExceeded
-from kennel.emulator.log_files import WARNING_LOGS
-from kennel.emulator.operations.context import Context, Request
+from kennel.emulator.operations.context import Context
 from kennel.emulator.operations.listing import Listing, page_of
-from kennel.emulator.operations.resources import begin_stop, change, create, describe, remove
+from kennel.emulator.operations.resources import change, create, describe, remove
 from kennel.emulator.operations.training_jobs import training_problems
-from kennel.emulator.store import Document, MissingError
-from kennel.emulator.tuning_problem import TPE, choose_engine
-from kennel.emulator.tuning_request import quota_problem, tuning_problems, with_autotune
-from kennel.emulator.tuning_status import ENDED, KIND, TRIALS, refresh
-from kennel.emulator.tuning_trials import OBJECTIVE_KEY, definitions_of, objective_of, training_request
-from kennel.emulator.tuning_warm_start import inherited, parents_of, warm_start_problems
+from kennel.emulator.service_model import coverage
+from kennel.emulator.state.log_files import WARNING_LOGS
+from kennel.emulator.state.store import Document, MissingError
+from kennel.emulator.training.channels import channel_notes, read_channels
+from kennel.emulator.tuning.problem import TPE, choose_engine
+from kennel.emulator.tuning.request import quota_problem, tuning_problems, with_autotune
+from kennel.emulator.tuning.status import ENDED, KIND, TRIALS, refresh
+from kennel.emulator.tuning.trials import OBJECTIVE_KEY, definitions_of, objective_of, training_request
+from kennel.emulator.tuning.warm_start import inherited, parents_of, warm_start_problems
 
 _STATUS = "HyperParameterTuningJobStatus"
 _CONFIG = "HyperParameterTuningJobConfig"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kennel.emulator.home import Home
 from kennel.emulator.runners.base import Runner, RunnerError
 from kennel.emulator.runners.docker import DockerRunner
 from kennel.emulator.runners.process import ProcessRunner
+from kennel.emulator.state.home import Home
 
 CHOICES = ("auto", "docker", "process")
 

@@ -22,12 +22,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NoReturn, Protocol
 
-from kennel.classifier.contract import write_private
+from kennel.contract.files import write_private
+from kennel.contract.presence import start_time
 from kennel.emulator.runners import namespaces
 from kennel.emulator.runners.base import STANDBY_LABEL, RunnerError
 from kennel.emulator.runners.processes import descendants
 from kennel.emulator.runners.pump import Pump
-from kennel.presence import start_time
 
 LAUNCH, PROCESS, EXIT = "launch.json", "process.json", "exit.json"
 _RESERVE, _RESERVE_BYTES = "reserve", 1 << 16

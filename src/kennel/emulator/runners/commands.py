@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import kennel
+from kennel.contract.programs import SERVER, STANDBY, TRAINER
 from kennel.emulator.runners.base import RunnerError
 from kennel.emulator.runners.forking import Preload
 
-_TRAINER = Preload("kennel.classifier", "kennel.classifier.standby")
+_TRAINER = Preload(TRAINER, STANDBY)
 
 
 class UnknownImageError(RunnerError):
@@ -33,14 +35,15 @@ class Command:
         """Changes when somebody edits the program: who waits has read it as it was."""
         digest = hashlib.sha256("\0".join(self.words).encode())
         files = [Path(word) for word in self.words[1:] if word.startswith("/") and Path(word).is_file()]
-        for path in [*files, *sorted((Path(kennel.__file__).parent / "classifier").glob("*.py"))]:
+        ours = (sorted((Path(kennel.__file__).parent / part).rglob("*.py")) for part in ("classifier", "contract"))
+        for path in [*files, *itertools.chain(*ours)]:
             digest.update(f"{path.name} {path.stat().st_mtime_ns}".encode())
         return digest.hexdigest()
 
 
 _OWN_IMAGES = {  # part of a name: this project's command
     "kennel-train": Command([sys.executable, "-m", _TRAINER.program], "standby", _TRAINER),
-    "kennel-serve": Command([sys.executable, "-m", "serving"]),
+    "kennel-serve": Command([sys.executable, "-m", SERVER]),
 }
 
 

@@ -20,11 +20,11 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from kennel.emulator.log_lines import Cutter, LogWriter, encode
 from kennel.emulator.runners.base import Exited, Lost, RunnerError, State
 from kennel.emulator.runners.docker_command import MissingContainerError, docker, inspect
 from kennel.emulator.runners.engine_stream import STDERR, STDOUT, EngineStream, Frame
-from kennel.emulator.shortages import LeavingError, Patience
+from kennel.emulator.state.log_lines import Cutter, LogWriter, encode
+from kennel.emulator.state.shortages import LeavingError, Patience
 
 LOG_END_S = 60.0  # in which the engine gives nothing of the log of a container that has ended
 _RESTART_S = 10.0  # from the end of a container that somebody else ended to its next start

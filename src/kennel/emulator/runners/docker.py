@@ -16,7 +16,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from kennel.classifier.contract import ContainerPaths, write_private
+from kennel.contract.files import write_private
+from kennel.contract.paths import ContainerPaths
 from kennel.emulator.runners.base import (
     CAN_WAIT_LABEL,
     HOME_LABEL,

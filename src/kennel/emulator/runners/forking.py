@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kennel.contract.programs import FORK_SERVER
 from kennel.emulator.runners.base import RunnerError
 from kennel.emulator.runners.child import raise_problem
 
@@ -74,7 +75,7 @@ class _Server:
     def __init__(self, preload: Preload, environ: Mapping[str, str], log_file: Path) -> None:
         with log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "kennel.emulator.runners.fork_server", preload.program, preload.module],
+                [sys.executable, "-m", FORK_SERVER, preload.program, preload.module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

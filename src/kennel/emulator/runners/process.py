@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import kennel
-from kennel.classifier.contract import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths, write_private
-from kennel.emulator import open_files
+from kennel.contract.files import write_private
+from kennel.contract.paths import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths
+from kennel.contract.presence import Process
+from kennel.contract.programs import CHILD
 from kennel.emulator.runners.base import Exited, Launch, Lost, Mount, RunnerError, Running, State, Usage, Waiting
 from kennel.emulator.runners.child import EXIT, LAUNCH, PROCESS, raise_problem
 from kennel.emulator.runners.commands import Commands, UnknownImageError
@@ -33,7 +35,7 @@ from kennel.emulator.runners.forking import ForkServers
 from kennel.emulator.runners.namespaces import possible
 from kennel.emulator.runners.ports import free_meeting_port, free_port
 from kennel.emulator.runners.processes import descendants, memory_percent, processor_s
-from kennel.presence import Process
+from kennel.emulator.state import open_files
 
 _ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
 _MEETINGS = 200  # whose ports are not given to others before somebody listens there
@@ -282,7 +284,7 @@ def _forget(folder: Path) -> None:
 
 def _run_child(folder: Path, image: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "kennel.emulator.runners.child", str(folder)],  # stderr is its answer
+        [sys.executable, "-W", "ignore", "-m", CHILD, str(folder)],  # stderr is its answer
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

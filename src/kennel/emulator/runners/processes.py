@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kennel.presence import stat_fields
+from kennel.contract.presence import stat_fields
 
 _PROC = Path("/proc")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from kennel.emulator.log_lines import Cutter, LogWriter, encode
+from kennel.emulator.state.log_lines import Cutter, LogWriter, encode
 
 LOG_END_S = 10  # without a byte, for what a descendant that got away keeps open
 _PERSISTENT_S = 60.0  # for room after the program's end; later its end is told without the rest of its log

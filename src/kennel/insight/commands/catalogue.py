@@ -6,8 +6,8 @@ import argparse
 import inspect
 from collections.abc import Callable
 
-from kennel.insight.parameters import described
 from kennel.insight.rules import AUTO, RULES
+from kennel.insight.tensors.parameters import described
 
 EXAMPLE = "python -m kennel.insight catalogue"
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from kennel.insight.errors import InsightError
-from kennel.insight.profile import comparing, contents, sources, writing
+from kennel.insight.profile import comparing, contents, writing
 from kennel.insight.profile.analysis import Analysis, analyse, to_json
+from kennel.insight.profile.reading import sources
+from kennel.insight.profile.reading.run import Run, read
 from kennel.insight.profile.rules import REPORT, RuleParameterError, build
-from kennel.insight.profile.run import Run, read
 
 EXAMPLE = "python -m kennel.insight report job/output/data --output report --usd-per-hour 0.736"
 

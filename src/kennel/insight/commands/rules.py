@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kennel.insight.choice import parse
 from kennel.insight.errors import InsightError
-from kennel.insight.evaluation import Evaluation, Maker, makers_of
-from kennel.insight.following import follow
-from kennel.insight.sources import fetch_file, opened
+from kennel.insight.judging.choice import parse
+from kennel.insight.judging.evaluation import Evaluation, Maker, makers_of
+from kennel.insight.judging.following import follow
 from kennel.insight.tables import report
+from kennel.insight.tensors.sources import fetch_file, opened
 
 _TOLD_AT_LEAST_EVERY_S = 0.2
 EXAMPLE = "python -m kennel.insight rules job/output/data --rules VanishingGradient:threshold=1e-6,DeadRelu"
@@ -63,7 +63,7 @@ def _judge_once(evaluation: Evaluation, arguments: argparse.Namespace) -> None:
 def _makers(arguments: argparse.Namespace, scratch: Path) -> list[tuple[str, Maker]]:
     given = _parameters(arguments.parameters) if arguments.parameters else {}
     if arguments.custom:
-        from kennel.insight.custom import load
+        from kennel.insight.judging.custom import load
 
         file = fetch_file(arguments.custom, scratch / "custom")
         return [(arguments.rules or file.stem, load(file, arguments.rules, given))]
@@ -72,7 +72,7 @@ def _makers(arguments: argparse.Namespace, scratch: Path) -> list[tuple[str, Mak
         return makers_of(choices)
     if len(choices) != 1:
         raise InsightError(f"--parameters are of one rule, but --rules names {len(choices)}. Name one.")
-    from kennel.insight.choice import Choice
+    from kennel.insight.judging.choice import Choice
 
     return makers_of([Choice(choices[0].rule, {**choices[0].parameters, **given})])
 

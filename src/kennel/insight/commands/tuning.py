@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _write(output: Path, study: Study, shares: dict[str, float], remark: str) -> None:
-    from kennel.insight.profile.html import page  # Altair and the charts' JavaScript
     from kennel.insight.profile.writing import put
+    from kennel.insight.report.html import page  # Altair and the charts' JavaScript
     from kennel.insight.tuning.contents import page_of
 
     try:

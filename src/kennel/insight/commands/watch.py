@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from kennel.insight.choice import Choice, parse
-from kennel.insight.evaluation import Evaluation, makers_of
-from kennel.insight.finding import Finding
-from kennel.insight.following import follow
-from kennel.insight.sources import opened
+from kennel.insight.judging.choice import Choice, parse
+from kennel.insight.judging.evaluation import Evaluation, makers_of
+from kennel.insight.judging.following import follow
 from kennel.insight.tables import line_of
+from kennel.insight.tensors.finding import Finding
+from kennel.insight.tensors.sources import opened
 
 _TOLD = 3  # findings of a rule in the log; the file has more
 _NICENESS = 19  # the training has the cores; this takes what is left

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kennel.insight.profile import phases, system, usage
+from kennel.insight.profile.measures import usage
+from kennel.insight.profile.measures.steps import typical
+from kennel.insight.profile.measures.summary import Summary
+from kennel.insight.profile.reading import phases, system
 from kennel.insight.profile.rules.base import Evidence
-from kennel.insight.profile.steps import typical
-from kennel.insight.profile.summary import Summary
 
 _FULL = 85.0  # percent of the CPU
 _WORTH = 0.03  # of the run's time; less is not worth a change

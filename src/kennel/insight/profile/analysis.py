@@ -10,15 +10,15 @@ from typing import Any
 import pandas as pd
 
 from kennel.insight.profile import advice as advising
-from kennel.insight.profile import balance as balancing
-from kennel.insight.profile import loading as loadings
-from kennel.insight.profile import phases
-from kennel.insight.profile import steps as stepping
-from kennel.insight.profile import summary as summaries
-from kennel.insight.profile import usage as using
+from kennel.insight.profile.measures import balance as balancing
+from kennel.insight.profile.measures import loading as loadings
+from kennel.insight.profile.measures import steps as stepping
+from kennel.insight.profile.measures import summary as summaries
+from kennel.insight.profile.measures import usage as using
+from kennel.insight.profile.reading import phases
+from kennel.insight.profile.reading.run import Run
 from kennel.insight.profile.rules import build
 from kennel.insight.profile.rules.base import ISSUES, Evidence, Outcome, ProfilerRule, parameters
-from kennel.insight.profile.run import Run
 
 
 @dataclass(frozen=True)

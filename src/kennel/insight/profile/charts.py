@@ -8,11 +8,31 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from kennel.insight.profile import binning, phases, theme
-from kennel.insight.profile.document import Spec
-from kennel.insight.profile.loading import Loading
+from kennel.insight.profile.measures import binning
+from kennel.insight.profile.measures.loading import Loading
+from kennel.insight.profile.reading import phases
+from kennel.insight.report import theme
+from kennel.insight.report.document import Spec
 
 _SMALL = 190  # px high
+_PART_COLOURS = {
+    phases.DATA: theme.ORANGE,
+    phases.COPY: theme.AMBER,
+    phases.FORWARD: theme.SKY,
+    phases.BACKWARD: theme.BLUE,
+    phases.OPTIMIZER: theme.GREEN,
+    phases.SYNCHRONIZE: theme.VIOLET,
+    phases.HOOK: theme.ROSE,
+    phases.OTHER: theme.GREY,
+}
+_RUN_COLOURS = {
+    phases.INITIALIZATION: theme.AMBER,
+    "training": theme.BLUE,
+    phases.VALIDATION: theme.GREEN,
+    phases.CHECKPOINT: theme.VIOLET,
+    "other in the loop": theme.GREY,
+    phases.FINALIZATION: theme.ROSE,
+}
 _NAMES = {
     "GPUUtilization": "GPU",
     "GPUMemoryUtilization": "GPU memory",
@@ -51,7 +71,7 @@ def job_parts(parts: Mapping[str, float]) -> Spec:
     chart = alt.Chart(_data(pd.DataFrame(rows))).mark_bar(height=26).encode(
         x=alt.X("from:Q", title="seconds", scale=alt.Scale(domain=[0, end_s], nice=False)),
         x2="to:Q",
-        color=alt.Color("part:N", scale=_scale(theme.RUN_COLOURS, list(kept))),
+        color=alt.Color("part:N", scale=_scale(_RUN_COLOURS, list(kept))),
         tooltip=["part:N", alt.Tooltip("seconds:Q", format=",.1f")],
     )  # fmt: skip
     return _finish(chart, height=34, describe="How the time of the run is divided")
@@ -68,7 +88,7 @@ def step_parts(steps: pd.DataFrame) -> Spec:
     chart = alt.Chart(_data(table)).mark_area(interpolate="step-after").encode(
         x=alt.X("first:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, format=",d")),
         y=alt.Y("ms:Q", stack="zero", title="ms a step"),
-        color=alt.Color("part:N", scale=_scale(theme.PART_COLOURS, present)),
+        color=alt.Color("part:N", scale=_scale(_PART_COLOURS, present)),
         order="order:O",
         tooltip=["part:N", alt.Tooltip("ms:Q", format=",.1f"), alt.Tooltip("first:Q", title="from step", format=",d")],
     )  # fmt: skip
@@ -220,7 +240,7 @@ def compared_parts(typical: Mapping[str, Mapping[str, float]]) -> Spec:
     chart = alt.Chart(_data(pd.DataFrame(rows))).mark_bar(height=26).encode(
         x=alt.X("ms:Q", title="ms a step"),
         y=alt.Y("run:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
-        color=alt.Color("part:N", scale=_scale(theme.PART_COLOURS, [str(row["part"]) for row in rows])),
+        color=alt.Color("part:N", scale=_scale(_PART_COLOURS, [str(row["part"]) for row in rows])),
         order="order:O",
         tooltip=["run:N", "part:N", alt.Tooltip("ms:Q", format=",.1f")],
     )  # fmt: skip

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kennel.insight.profile import charts, formats, phases, steps, system, usage
+from kennel.insight.profile import charts
 from kennel.insight.profile.analysis import Analysis
 from kennel.insight.profile.contents import gain, subtitle
-from kennel.insight.profile.document import Block, Document, Figure, Section, Table, Text
+from kennel.insight.profile.measures import steps, usage
+from kennel.insight.profile.reading import phases, system
+from kennel.insight.report import formats
+from kennel.insight.report.document import Block, Document, Figure, Section, Table, Text
 
 _SAME = 0.02  # a ratio this near to 1 is called the same
 _NOTHING = 1e-4  # what would be shown as zero is divided by no more

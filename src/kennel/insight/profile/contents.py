@@ -8,12 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from kennel.insight.profile import charts, formats, phases, steps, system, usage
+from kennel.insight.profile import charts
 from kennel.insight.profile.advice import Advice
 from kennel.insight.profile.analysis import Analysis, Verdict
-from kennel.insight.profile.document import Block, Change, Document, Figure, KeyFigures, Section, Table, Text
+from kennel.insight.profile.measures import steps, usage
+from kennel.insight.profile.measures.summary import Summary
+from kennel.insight.profile.reading import phases, system
 from kennel.insight.profile.rules.base import ISSUES, NOT_APPLICABLE
-from kennel.insight.profile.summary import Summary
+from kennel.insight.report import formats
+from kennel.insight.report.document import Block, Change, Document, Figure, KeyFigures, Section, Table, Text
 
 _OPERATORS = 15  # rows shown
 _FINDINGS = 50

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from kennel.insight.profile import analysis as analysing
-from kennel.insight.profile.document import Document
-from kennel.insight.profile.html import page
+from kennel.insight.report.document import Document
+from kennel.insight.report.html import page
 
 NAME = "profiler-report"  # NAME.html, NAME.pdf, and a folder NAME of JSON files
 
@@ -26,7 +26,7 @@ def write(document: Document, folder: Path, *, name: str = NAME, with_pdf: bool 
     folder.mkdir(parents=True, exist_ok=True)
     made = [put(folder / f"{name}.html", page(document).encode())]
     if with_pdf:
-        from kennel.insight.profile.pdf import pdf
+        from kennel.insight.report.pdf import pdf
 
         made.append(put(folder / f"{name}.pdf", pdf(document)))
     return made

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kennel.insight.finding import Finding
-from kennel.insight.parameters import TensorChoice, parameter
 from kennel.insight.rules.base import Rule
-from kennel.insight.trial import Step
+from kennel.insight.tensors.finding import Finding
+from kennel.insight.tensors.parameters import TensorChoice, parameter
+from kennel.insight.tensors.trial import Step
 
 
 @dataclass(frozen=True)

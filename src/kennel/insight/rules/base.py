@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from kennel.insight.finding import Finding
-from kennel.insight.parameters import NoParameters, fill
-from kennel.insight.trial import Step, Trial
+from kennel.insight.tensors.finding import Finding
+from kennel.insight.tensors.parameters import NoParameters, fill
+from kennel.insight.tensors.trial import Step, Trial
 
 EVAL, TRAIN = "EVAL", "TRAIN"
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kennel.insight.events import Array
-from kennel.insight.finding import Finding
-from kennel.insight.parameters import parameter
 from kennel.insight.rules.base import Rule, is_learning
-from kennel.insight.trial import Step
+from kennel.insight.tensors.events import Array
+from kennel.insight.tensors.finding import Finding
+from kennel.insight.tensors.parameters import parameter
+from kennel.insight.tensors.trial import Step
 
 
 @dataclass(frozen=True)

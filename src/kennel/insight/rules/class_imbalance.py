@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kennel.insight.events import Array
-from kennel.insight.finding import Finding
-from kennel.insight.parameters import parameter
 from kennel.insight.rules.base import EVAL, Rule
 from kennel.insight.rules.predictions import confusion, pair_at
-from kennel.insight.trial import Step
+from kennel.insight.tensors.events import Array
+from kennel.insight.tensors.finding import Finding
+from kennel.insight.tensors.parameters import parameter
+from kennel.insight.tensors.trial import Step
 
 _SAMPLES_A_CLASS = 50  # fewer differ by chance more than tenfold
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kennel.insight.finding import Finding
-from kennel.insight.parameters import TensorChoice, parameter
 from kennel.insight.rules.base import Rule
-from kennel.insight.trial import Step
+from kennel.insight.tensors.finding import Finding
+from kennel.insight.tensors.parameters import TensorChoice, parameter
+from kennel.insight.tensors.trial import Step
 
 
 @dataclass(frozen=True)

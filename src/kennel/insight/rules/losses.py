@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kennel.insight.rules.base import EVAL
-from kennel.insight.trial import Step, Trial
+from kennel.insight.tensors.trial import Step, Trial
 
 
 def loss_at(

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from kennel.insight.events import Array
-from kennel.insight.trial import Step, Trial
+from kennel.insight.tensors.events import Array
+from kennel.insight.tensors.trial import Step, Trial
 
 
 def activities(

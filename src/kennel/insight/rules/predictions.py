@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from kennel.insight.events import Array
-from kennel.insight.trial import Step, Trial
+from kennel.insight.tensors.events import Array
+from kennel.insight.tensors.trial import Step, Trial
 
 Pair = tuple[Array, Array]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kennel.insight.errors import InsightError
-from kennel.insight.finding import Finding
-from kennel.insight.parameters import TensorChoice, parameter
 from kennel.insight.rules.base import Rule
-from kennel.insight.sources import Source
-from kennel.insight.trial import Step, Trial
+from kennel.insight.tensors.finding import Finding
+from kennel.insight.tensors.parameters import TensorChoice, parameter
+from kennel.insight.tensors.sources import Source
+from kennel.insight.tensors.trial import Step, Trial
 
 _REDUCTIONS = ("min", "max", "mean", "l2")
 

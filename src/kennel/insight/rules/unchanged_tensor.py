@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kennel.insight.events import Array
-from kennel.insight.finding import Finding
-from kennel.insight.parameters import TensorChoice, parameter
 from kennel.insight.rules.base import Rule
-from kennel.insight.trial import Step
+from kennel.insight.tensors.events import Array
+from kennel.insight.tensors.finding import Finding
+from kennel.insight.tensors.parameters import TensorChoice, parameter
+from kennel.insight.tensors.trial import Step
 
 _REDUCTIONS = (("min", False), ("max", False), ("mean", False), ("mean", True), ("l2", False))
 

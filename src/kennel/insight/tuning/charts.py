@@ -9,8 +9,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from kennel.insight.profile import theme
-from kennel.insight.profile.document import Spec
+from kennel.insight.report import theme
+from kennel.insight.report.document import Spec
 from kennel.insight.tuning.study import Parameter, Study, Trial
 
 _END_COLOURS = {

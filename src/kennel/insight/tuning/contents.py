@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from kennel.insight.profile import formats
-from kennel.insight.profile.document import Document, Figure, KeyFigures, Section, Table, Text
+from kennel.insight.report import formats
+from kennel.insight.report.document import Document, Figure, KeyFigures, Section, Table, Text
 from kennel.insight.tuning import charts
 from kennel.insight.tuning.study import Study, Trial
 

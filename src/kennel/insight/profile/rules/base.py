@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Protocol
 
 import pandas as pd
 
-from kennel.insight.profile.balance import Balance
-from kennel.insight.profile.loading import Loading
-from kennel.insight.profile.run import Run
-from kennel.insight.profile.summary import Summary
+from kennel.insight.profile.measures.balance import Balance
+from kennel.insight.profile.measures.loading import Loading
+from kennel.insight.profile.measures.summary import Summary
+from kennel.insight.profile.reading.run import Run
 
 ISSUES, QUIET, NOT_APPLICABLE = "IssuesFound", "NoIssuesFound", "NotApplicable"
 

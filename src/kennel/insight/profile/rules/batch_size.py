@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kennel.insight.profile import system
+from kennel.insight.profile.reading import system
 from kennel.insight.profile.rules.base import ISSUES, QUIET, Evidence, Outcome, not_applicable, pivoted
 
 

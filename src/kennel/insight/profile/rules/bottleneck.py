@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kennel.insight.profile import system
+from kennel.insight.profile.reading import system
 from kennel.insight.profile.rules.base import ISSUES, QUIET, Evidence, Outcome, not_applicable, pivoted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kennel.insight.profile import system
+from kennel.insight.profile.reading import system
 from kennel.insight.profile.rules.base import Evidence, Outcome
 from kennel.insight.profile.rules.bottleneck import idle_while_busy
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pandas as pd
 
-from kennel.insight.profile import system
+from kennel.insight.profile.reading import system
 from kennel.insight.profile.rules.base import ISSUES, QUIET, Evidence, Outcome, not_applicable
 
 

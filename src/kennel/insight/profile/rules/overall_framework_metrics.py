@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from kennel.insight.profile.measures.steps import typical
 from kennel.insight.profile.rules.base import QUIET, Evidence, Outcome, not_applicable
-from kennel.insight.profile.steps import typical
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
+from kennel.insight.profile.measures.usage import summary
 from kennel.insight.profile.rules.base import QUIET, Evidence, Outcome, not_applicable
-from kennel.insight.profile.usage import summary
 
 
 @dataclass(frozen=True)

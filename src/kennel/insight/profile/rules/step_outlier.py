@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import pandas as pd
 
-from kennel.insight.profile import phases
+from kennel.insight.profile.measures.steps import steady
+from kennel.insight.profile.reading import phases
 from kennel.insight.profile.rules.base import ISSUES, QUIET, Evidence, Outcome, not_applicable
-from kennel.insight.profile.steps import steady
 
 
 @dataclass(frozen=True)

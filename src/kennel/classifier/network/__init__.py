@@ -1,0 +1,1 @@
+"""The network: its architecture, its precision, and the artifact that it becomes."""

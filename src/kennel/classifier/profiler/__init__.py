@@ -1,0 +1,1 @@
+"""Measures the machine and the training while it goes on."""

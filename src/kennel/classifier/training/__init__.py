@@ -1,0 +1,1 @@
+"""The training: channels in, epochs, checkpoints, metrics out."""

@@ -1,0 +1,1 @@
+"""Deploys models, asks endpoints, and runs batch transform jobs."""

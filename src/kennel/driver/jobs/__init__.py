@@ -1,0 +1,1 @@
+"""Starts and watches training and tuning jobs."""

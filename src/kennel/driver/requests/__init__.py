@@ -1,0 +1,1 @@
+"""Builds the requests of the SageMaker API, and checks them by botocore's model."""

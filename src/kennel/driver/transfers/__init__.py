@@ -1,0 +1,1 @@
+"""Brings data to where a job reads it."""

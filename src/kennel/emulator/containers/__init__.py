@@ -1,0 +1,1 @@
+"""A container that serves a model: starts it, asks it, and keeps its model data."""

@@ -1,0 +1,1 @@
+"""What the store holds of each kind of resource, and how it may change."""

@@ -1,0 +1,1 @@
+"""Endpoints: their instances, and the way of an invocation to one of them."""

@@ -1,0 +1,1 @@
+"""The server's HTTP: signatures, limits, and AWS's wire formats."""

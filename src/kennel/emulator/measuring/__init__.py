@@ -1,0 +1,1 @@
+"""Metrics: what a job prints, and what its host does."""

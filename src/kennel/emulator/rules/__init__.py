@@ -1,0 +1,1 @@
+"""Runs the debugger's and profiler's rules of a training job."""

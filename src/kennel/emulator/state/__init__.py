@@ -1,0 +1,1 @@
+"""What outlives the server: the store of documents, the logs, the folders of a home."""

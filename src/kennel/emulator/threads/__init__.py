@@ -1,0 +1,1 @@
+"""Threads that belong to the server and end with it."""

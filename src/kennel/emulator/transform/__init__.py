@@ -1,0 +1,1 @@
+"""Runs batch transform jobs."""

@@ -1,0 +1,1 @@
+"""Runs hyperparameter tuning jobs: what to try next, and the trials."""

@@ -1,0 +1,1 @@
+"""What a profile says: steps, data loading, balance, use of the machine."""

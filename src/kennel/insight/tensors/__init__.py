@@ -1,0 +1,1 @@
+"""Reads the tensors that a training has saved."""
