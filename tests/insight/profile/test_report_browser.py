@@ -17,8 +17,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from kennel.insight.profile import comparing, contents
+from kennel.insight.profile.charts import PART_COLOURS, RUN_COLOURS
 from kennel.insight.report.html import page as page_of
-from kennel.insight.report.theme import PART_COLOURS, RUN_COLOURS, USAGE_COLOURS
+from kennel.insight.report.theme import USAGE_COLOURS
 from tests.insight.profile import samples
 from tests.insight.profile.test_report import analysed, make_run
 

@@ -15,7 +15,7 @@ from kennel.insight.report import theme
 from kennel.insight.report.document import Spec
 
 _SMALL = 190  # px high
-_PART_COLOURS = {
+PART_COLOURS = {
     phases.DATA: theme.ORANGE,
     phases.COPY: theme.AMBER,
     phases.FORWARD: theme.SKY,
@@ -25,7 +25,7 @@ _PART_COLOURS = {
     phases.HOOK: theme.ROSE,
     phases.OTHER: theme.GREY,
 }
-_RUN_COLOURS = {
+RUN_COLOURS = {
     phases.INITIALIZATION: theme.AMBER,
     "training": theme.BLUE,
     phases.VALIDATION: theme.GREEN,
@@ -71,7 +71,7 @@ def job_parts(parts: Mapping[str, float]) -> Spec:
     chart = alt.Chart(_data(pd.DataFrame(rows))).mark_bar(height=26).encode(
         x=alt.X("from:Q", title="seconds", scale=alt.Scale(domain=[0, end_s], nice=False)),
         x2="to:Q",
-        color=alt.Color("part:N", scale=_scale(_RUN_COLOURS, list(kept))),
+        color=alt.Color("part:N", scale=_scale(RUN_COLOURS, list(kept))),
         tooltip=["part:N", alt.Tooltip("seconds:Q", format=",.1f")],
     )  # fmt: skip
     return _finish(chart, height=34, describe="How the time of the run is divided")
@@ -88,7 +88,7 @@ def step_parts(steps: pd.DataFrame) -> Spec:
     chart = alt.Chart(_data(table)).mark_area(interpolate="step-after").encode(
         x=alt.X("first:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, format=",d")),
         y=alt.Y("ms:Q", stack="zero", title="ms a step"),
-        color=alt.Color("part:N", scale=_scale(_PART_COLOURS, present)),
+        color=alt.Color("part:N", scale=_scale(PART_COLOURS, present)),
         order="order:O",
         tooltip=["part:N", alt.Tooltip("ms:Q", format=",.1f"), alt.Tooltip("first:Q", title="from step", format=",d")],
     )  # fmt: skip
@@ -240,7 +240,7 @@ def compared_parts(typical: Mapping[str, Mapping[str, float]]) -> Spec:
     chart = alt.Chart(_data(pd.DataFrame(rows))).mark_bar(height=26).encode(
         x=alt.X("ms:Q", title="ms a step"),
         y=alt.Y("run:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
-        color=alt.Color("part:N", scale=_scale(_PART_COLOURS, [str(row["part"]) for row in rows])),
+        color=alt.Color("part:N", scale=_scale(PART_COLOURS, [str(row["part"]) for row in rows])),
         order="order:O",
         tooltip=["run:N", "part:N", alt.Tooltip("ms:Q", format=",.1f")],
     )  # fmt: skip
