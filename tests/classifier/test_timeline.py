@@ -119,7 +119,7 @@ def test_a_file_that_was_cut_in_the_middle_of_an_event_keeps_those_before(tmp_pa
     whole = timeline.path.read_bytes()
     cut = tmp_path / "framework/4194304-algo-1_pythontimeline.json.tmp"  # larger than any process id
     cut.write_bytes(whole[: whole.rindex(b'"step_num":"7"')])
-    [path] = finish(tmp_path, "algo-1")[-1:]
+    [path] = [file for file in finish(tmp_path, "algo-1") if "_4194304-" in file.name]
     assert [e["args"]["step_num"] for e in json.loads(path.read_text()) if e["ph"] == "X"] == [*"0123456"]
     assert path.name.startswith("1764036000007000_4194304-algo-1_")
 

@@ -33,9 +33,13 @@ class _Echo(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # connections that wait; 5 is the default, and a busy machine then drops the others
+
+
 @pytest.fixture
 def container() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
+    server = _Server(("127.0.0.1", 0), _Echo)
     server.asked, server.over = threading.Semaphore(0), threading.Event()  # type: ignore[attr-defined]
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()

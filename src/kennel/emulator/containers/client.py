@@ -13,7 +13,7 @@ import h11
 
 _IDLE_S = 2.0  # less than any server keeps a connection, so that a request seldom meets one that is being closed
 _READ_BYTES = 256 * 1024
-_CONNECT_S = 2.0
+_CONNECT_S = 5.0  # time for two more tries, after 1 and 3 s, where the queue of a busy container is full
 Body = bytes | Path  # a file is sent as it is read, so that it need not fit into memory
 
 
@@ -156,7 +156,10 @@ class Connections:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 return _Connection(*await asyncio.open_connection(self._host, self._port))
-        except (OSError, TimeoutError) as error:
+        except TimeoutError as error:
+            problem = f"{self._host}:{self._port} did not take the connection within {_CONNECT_S:g} s"
+            raise NotSentError(problem) from error
+        except OSError as error:
             raise NotSentError(f"{self._host}:{self._port}: {error}") from error
 
     def _close_old(self) -> None:
