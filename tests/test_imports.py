@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import subprocess
 import sys
@@ -134,19 +135,18 @@ def test_no_module_imports_itself_by_a_circle(graph: grimp.ImportGraph) -> None:
         assert not circles, f"{module} imports {circles}, and they import it"
 
 
-@pytest.mark.parametrize("name", [name for name in vars(programs) if name.isupper()])
-def test_a_program_that_is_started_by_name_is_there_and_named_in_one_place(name: str) -> None:
-    program = getattr(programs, name)
+def test_programs_that_are_started_by_name_are_there_and_named_in_one_place() -> None:
     paths = {name_of(path): path for path in modules()}
-    assert program in paths
-    for module, path in paths.items():
-        if module != "kennel.contract.programs" and (spelt := list(started(path))):
-            raise AssertionError(f"{module} starts {spelt}; take the name from kennel.contract.programs")
+    table = {name: value for name, value in vars(programs).items() if name.isupper()}
+    assert table
+    assert set(table.values()) <= set(paths)
+    spelt = {module: names for module, path in paths.items() if (names := list(started(path)))}
+    assert not spelt, "take the name from kennel.contract.programs"
 
 
 def started(path: Path) -> Iterator[str]:
-    """The modules of ours that a command names by a string of its own."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """The modules that a command names by a string of its own."""
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.List | ast.Tuple):
             texts = [value.value if isinstance(value, ast.Constant) else None for value in node.elts]
             yield from (str(text) for flag, text in itertools.pairwise(texts) if flag == "-m" and text)
@@ -167,6 +167,18 @@ def modules() -> list[Path]:
     return sorted([*(ROOT / "src/kennel").rglob("*.py"), *(ROOT / "serving").rglob("*.py")])
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """The module without docstrings, which may speak of anything, as comments may."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            first.value.value = ""
+    return tree
+
+
 def name_of(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(part for part in parts if part not in ("src", "__init__"))
@@ -177,17 +189,13 @@ def test_a_fact_has_one_owner(text: str, owner: str) -> None:
     assert {name_of(path) for path in modules() if text in code_of(path)} == {owner}
 
 
+@functools.cache
 def code_of(path: Path) -> str:
-    """The module's names and values, without docstrings and comments, which may speak of anything."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        first = body[0] if isinstance(body, list) and body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            first.value.value = ""
-    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    """The values of a module, and what it imports."""
+    nodes = list(ast.walk(tree_of(path)))
+    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    names = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     return "\n".join([*(str(value) for value in values if isinstance(value, str | float)), *names])
 
 
