@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kennel.contract.errors import ConfigError, KennelError
+import serving
 from serving import logs
 from serving.settings import Settings
 
@@ -196,7 +197,7 @@ class MmsProcess:
     def _environ(self) -> dict[str, str]:
         """Ours, without what MMS would take for its configuration, and with our modules for the workers."""
         inherited = {name: value for name, value in os.environ.items() if not _FOREIGN.fullmatch(name)}
-        ours = str(Path(__file__).parents[1])
+        ours = str(Path(serving.__file__).parents[1])  # holds the packages `serving` and, in the image, `kennel`
         path = os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH"))))
         # More than one OpenMP thread before the fork is a deadlock after it.
         return {**inherited, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
