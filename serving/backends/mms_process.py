@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from kennel.contract.errors import ConfigError, KennelError
 import serving
+from kennel.contract.errors import ConfigError, KennelError
 from serving import logs
 from serving.settings import Settings
 
