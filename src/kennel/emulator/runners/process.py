@@ -23,7 +23,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import kennel
 from kennel.contract.files import write_private
 from kennel.contract.paths import BASE_DIR, BASE_DIR_VARIABLE, ContainerPaths
 from kennel.contract.presence import Process
@@ -37,7 +36,6 @@ from kennel.emulator.runners.ports import free_meeting_port, free_port
 from kennel.emulator.runners.processes import descendants, memory_percent, processor_s
 from kennel.emulator.state import open_files
 
-_ROOT = Path(kennel.__file__).parents[2]  # holds the package `serving`, which is not installed
 _MEETINGS = 200  # whose ports are not given to others before somebody listens there
 # Processes share the processors: OpenMP's threads spin while they wait, which halves the speed of two torch programs.
 _COMPANY = {"OMP_WAIT_POLICY": "passive"}
@@ -297,8 +295,6 @@ def _run_child(folder: Path, image: str) -> None:
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if not name.startswith(_NOT_INHERITED)}
-    if (_ROOT / "serving").is_dir():
-        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), environ.get("PYTHONPATH")]))
     return kept | {"PYTHONUNBUFFERED": "1"}
 
 
