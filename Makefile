@@ -9,7 +9,7 @@ SYNC := $(UV) sync --locked --quiet --compile-bytecode --inexact
 WHEELS := $(SYNC) --no-build --extra train --extra serve --extra driver
 RUN := .venv/bin/python
 
-.PHONY: help demo test test-slow test-docker lint format setup clean
+.PHONY: help demo check test test-slow test-docker lint format setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,10 @@ help: ## list the targets
 demo: .venv/demo ## train, deploy and ask through the local SageMaker: no account, no download; RUNNER=docker runs the images
 	$(RUN) -m examples.demo
 
-test: .venv/dev ## the default tests: offline, no docker, up to twenty minutes; ARGS="tests/driver -k up" for some of them
+check: lint ## lint and the tests that need neither a server nor a training: a minute
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m pure -n 2 --dist loadfile --quiet $(ARGS)
+
+test: .venv/dev ## the default tests: offline, no docker, up to thirty minutes; ARGS="tests/driver -k up" for some of them
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not docker and not slow" -n 2 --dist loadfile $(ARGS) # two files at a time, a thread each
 
 test-slow: .venv/toolkits ## proofs that take minutes: kills at random moments; needs gcc, Python.h and Java 17

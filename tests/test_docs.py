@@ -9,6 +9,8 @@ import pytest
 from kennel.contract.hyperparameters import markdown_table
 from tests import rooms
 
+pytestmark = pytest.mark.pure
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 

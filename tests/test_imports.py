@@ -15,6 +15,8 @@ import pytest
 
 from kennel.contract import programs
 
+pytestmark = pytest.mark.pure
+
 ROOT = Path(__file__).parents[1]
 OURS = ("kennel", "serving")
 # Each room may import what stands in a later line. Rooms of one line do not import each other.

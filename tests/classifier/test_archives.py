@@ -13,6 +13,8 @@ import pytest
 from kennel.contract.archives import UnsafeMemberError, unpack, unpack_by_hand
 from tests.images import docker
 
+pytestmark = pytest.mark.pure
+
 Way = Callable[[Path, Path], None]
 
 

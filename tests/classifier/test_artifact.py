@@ -10,6 +10,8 @@ from kennel.classifier.network.model import build
 from kennel.classifier.network.predictor import Predictor
 from kennel.contract.errors import ArtifactError
 
+pytestmark = pytest.mark.pure
+
 META = Meta(
     arch="squeezenet1_1",
     classes=("001.ant", "002.bee", "003.cat"),

@@ -6,6 +6,8 @@ import torch
 from kennel.classifier.data.augment import Mixing, augment, mixing_for
 from kennel.contract.hyperparameters import TrainConfig
 
+pytestmark = pytest.mark.pure
+
 
 def photo(seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (3, 32, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))

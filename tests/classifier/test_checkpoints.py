@@ -5,6 +5,8 @@ import torch
 
 from kennel.classifier.training.checkpoints import CheckpointFolder
 
+pytestmark = pytest.mark.pure
+
 
 def state(step: int) -> dict[str, object]:
     return {"step": step, "model": {"weight": torch.full((3,), float(step))}, "rows": [{"loss": 0.5}]}

@@ -5,6 +5,8 @@ import pytest
 from kennel.contract.errors import ConfigError
 from kennel.contract.hyperparameters import HYPERPARAMETERS, TrainConfig, canonical, parse_hyperparameters
 
+pytestmark = pytest.mark.pure
+
 
 def test_defaults_lie_in_their_own_ranges() -> None:
     as_strings = {name: str(value) for name, value in dataclasses.asdict(TrainConfig()).items()}

@@ -6,6 +6,8 @@ from kennel.contract.errors import ConfigError
 from kennel.contract.files import atomic_write, write_json
 from kennel.contract.paths import ChannelConfig, ContainerPaths, Hosts
 
+pytestmark = pytest.mark.pure
+
 
 def test_the_base_folder_comes_from_the_environment() -> None:
     assert ContainerPaths.from_environ({}).model_dir == Path("/opt/ml/model")

@@ -9,6 +9,8 @@ from kennel.classifier.evaluation.calibration import ConfidenceBin, confidence_b
 from kennel.classifier.evaluation.evaluate import Evaluation, evaluate
 from kennel.classifier.evaluation.mistakes import ConfusedPair, Mistake, confused_pairs, worst_mistakes
 
+pytestmark = pytest.mark.pure
+
 # Six images of classes 0, 0, 0, 1, 1, 2; predicted 0, 0, 1, 1, 0, 1.
 PROBABILITIES = torch.tensor(
     [[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1], [0.9, 0.1, 0.0], [0.1, 0.7, 0.2]]

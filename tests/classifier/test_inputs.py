@@ -20,6 +20,8 @@ from kennel.contract.paths import ContainerPaths
 from tests.classifier.test_pipe import WRITER, pairs
 from tests.conftest import make_photos
 
+pytestmark = pytest.mark.pure
+
 
 def below(base: Path, inputs: Inputs) -> dict[str, str]:
     return {name: path.relative_to(base / "input/data").as_posix() for name, path in inputs.channels.items()}

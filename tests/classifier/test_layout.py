@@ -8,6 +8,8 @@ from kennel.contract.errors import DataError
 from kennel.contract.layout import nested_channels
 from tests.conftest import make_photos
 
+pytestmark = pytest.mark.pure
+
 
 def make_download(root: Path, *names: str) -> Path:
     """A data set as people download it; classes are numbered as in the 133 dog breeds."""

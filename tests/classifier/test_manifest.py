@@ -9,6 +9,8 @@ from kennel.classifier.data.folder import scan
 from kennel.contract.errors import DataError
 from kennel.contract.manifest import parse_label
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.fixture
 def flat(photos: Path) -> Path:

@@ -8,6 +8,8 @@ import pytest
 
 from kennel.classifier.data.memory import available_bytes
 
+pytestmark = pytest.mark.pure
+
 MIB = 1024 * 1024
 
 

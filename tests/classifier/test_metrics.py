@@ -6,6 +6,8 @@ from botocore.validate import ParamValidator
 
 from kennel.contract.metrics import METRICS, metric_definitions, metric_line
 
+pytestmark = pytest.mark.pure
+
 
 def read(line: str) -> dict[str, float]:
     found = {d["Name"]: re.search(d["Regex"], line) for d in metric_definitions()}

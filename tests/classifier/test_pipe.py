@@ -14,6 +14,8 @@ from kennel.classifier.data.pipe import spool
 from kennel.contract.errors import DataError
 from kennel.contract.recordio import MAGIC
 
+pytestmark = pytest.mark.pure
+
 WRITER = """
 import shutil, sys
 with open(sys.argv[1], "rb") as source, open(sys.argv[2], "wb") as fifo:

@@ -19,6 +19,8 @@ from kennel.classifier.network.recipe import (
 )
 from kennel.contract.hyperparameters import TrainConfig
 
+pytestmark = pytest.mark.pure
+
 DEFAULT = TrainConfig()
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from kennel.classifier.profiler.system import Cgroup, Counters, Machine, Tree, in_container
 
+pytestmark = pytest.mark.pure
+
 MIB = 1 << 20
 PID = os.getpid()  # of which the kernel tells the cores it may run on
 

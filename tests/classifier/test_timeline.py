@@ -15,6 +15,8 @@ from smdebug.profiler.algorithm_metrics_reader import LocalAlgorithmMetricsReade
 from kennel.classifier.profiler.timeline import PHASES, TRAIN, Clock, Rotation, Timeline, finish, whole_events
 from tests.profiles import MS, PARTS, write_timeline
 
+pytestmark = pytest.mark.pure
+
 ALL_US = (0, 4_000_000_000_000_000)
 
 

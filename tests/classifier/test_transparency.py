@@ -14,6 +14,8 @@ from kennel.driver.checks.datacheck import check
 from kennel.driver.session.reporting import Silent
 from tests.difficult import chunk, encode, png, tiff, trns
 
+pytestmark = pytest.mark.pure
+
 WHITE = [255, 255, 255]
 PALETTE = chunk(b"PLTE", bytes([1, 2, 3, 101, 102, 103]))
 

@@ -5,6 +5,8 @@ import pytest
 
 from kennel.contract.recordio import MAGIC, RecordError, read_records
 
+pytestmark = pytest.mark.pure
+
 
 def part(data: bytes, flag: int = 0) -> bytes:
     return struct.pack("<II", MAGIC, flag << 29 | len(data)) + data + b"\0" * (-len(data) % 4)

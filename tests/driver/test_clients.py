@@ -6,8 +6,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from kennel.driver.session.clients import Clients
 from kennel.driver.session.whereabouts import Emulator
+
+pytestmark = pytest.mark.pure
 
 THREADS = 8
 

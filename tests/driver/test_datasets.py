@@ -8,6 +8,8 @@ from kennel.driver.transfers.datasets import sources, upload_name
 from kennel.driver.transfers.uris import file_uri
 from tests.conftest import make_photos
 
+pytestmark = pytest.mark.pure
+
 BASE = "s3://dogs/kennel"
 
 

@@ -6,6 +6,8 @@ from kennel.driver.requests.service_model import service_model
 from kennel.driver.session import prices
 from kennel.driver.session.record import Entry
 
+pytestmark = pytest.mark.pure
+
 
 def test_the_table_says_when_where_and_whence() -> None:
     table = prices.table()

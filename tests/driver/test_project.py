@@ -6,6 +6,8 @@ from kennel.contract.errors import ConfigError
 from kennel.driver.session import project
 from kennel.driver.session.project import Project, TrainSettings
 
+pytestmark = pytest.mark.pure
+
 WHOLE = """
 on = "aws"
 region = "eu-central-1"

@@ -10,6 +10,8 @@ from rich.console import Console
 
 from kennel.driver.session.reporting import Live
 
+pytestmark = pytest.mark.pure
+
 EPOCH = "epoch 3/10, loss 0.523, accuracy 0.812, validation loss 0.611, validation accuracy 0.790, 48.1 images/s"
 
 

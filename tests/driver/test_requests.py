@@ -26,6 +26,8 @@ from kennel.driver.requests.training import (
 )
 from kennel.driver.requests.validate import problems, require
 
+pytestmark = pytest.mark.pure
+
 ROLE = "arn:aws:iam::123456789012:role/kennel"
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/kennel-train:3d8a58593f12"
 CLOSED = Security(("subnet-1",), ("sg-1",), True, True, "alias/volume", "alias/output")

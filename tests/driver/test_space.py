@@ -7,6 +7,8 @@ import pytest
 from kennel.contract.errors import ConfigError
 from kennel.driver.requests.space import CATEGORICAL, CONTINUOUS, INTEGER, Parameter, combinations, read
 
+pytestmark = pytest.mark.pure
+
 
 def test_ranges_and_lists_become_parameters() -> None:
     found = read(

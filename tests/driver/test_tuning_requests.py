@@ -13,6 +13,8 @@ from kennel.driver.requests.training import Channel, Machines, Security, Trainin
 from kennel.driver.requests.tuning import Completion, Objective, Tuning, check, create_tuning_job, objective_by_name
 from kennel.driver.requests.validate import problems
 
+pytestmark = pytest.mark.pure
+
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/kennel-train:3d8a58593f12"
 TRAINING = Training(
     name="anything",

@@ -17,6 +17,8 @@ from kennel.emulator.service_model.coverage import (
 )
 from kennel.emulator.service_model.coverage_tables import TABLES
 
+pytestmark = pytest.mark.pure
+
 ROOT = Path(__file__).parents[2]
 
 

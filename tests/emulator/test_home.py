@@ -5,6 +5,8 @@ import pytest
 from kennel.emulator.state.home import Home
 from kennel.emulator.state.log_files import TRAINING_LOGS, LogFiles
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a.b", "a" * 64, "-a", "a\n", "a b", "é"])
 def test_a_name_that_could_leave_the_home_is_no_name(tmp_path: Path, name: str) -> None:

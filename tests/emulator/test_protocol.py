@@ -17,6 +17,8 @@ from kennel.emulator.service_model.protocol import (
 )
 from kennel.emulator.service_model.validation import compile_pattern, problems_of
 
+pytestmark = pytest.mark.pure
+
 JOB: dict[str, Any] = {
     "TrainingJobName": "job",
     "RoleArn": "arn:aws:iam::000000000000:role/kennel",

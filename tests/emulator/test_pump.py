@@ -7,9 +7,13 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
 from kennel.emulator.runners.base import STANDBY_LABEL
 from kennel.emulator.runners.child import LAUNCH, choose_log
 from kennel.emulator.runners.pump import Pump
+
+pytestmark = pytest.mark.pure
 
 
 def test_a_standby_that_ends_at_once_is_logged_where_its_job_is(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from kennel.emulator.errors import AwsError, EmulatorError
 from kennel.emulator.http.credentials import Credentials, load_or_make
 from kennel.emulator.http.security import CLOCK_SKEW_S, Gate, Head
 
+pytestmark = pytest.mark.pure
+
 KEY = Credentials("KENNELAAAAAAAAAAAAAA", "s3cret")
 PORT = 4321
 BODY = b'{"TrainingJobName": "a"}'

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from kennel.insight.commands.catalogue import markdown
 from kennel.insight.rules import RULES
+
+pytestmark = pytest.mark.pure
 
 PAGE = Path(__file__).parents[2] / "docs/rules.md"
 

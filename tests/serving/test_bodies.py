@@ -13,6 +13,8 @@ from serving.handler.bodies import Photos, read_photos
 from serving.settings import MAX_IMAGES
 from tests.serving.serving_harness import Boom, npy, refused
 
+pytestmark = pytest.mark.pure
+
 ONE, TWO = base64.b64encode(b"one").decode(), base64.b64encode(b"two").decode()
 
 

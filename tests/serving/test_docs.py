@@ -8,7 +8,9 @@ import pytest
 
 from tests.serving.serving_harness import ROOT
 
-SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "serving").glob("*.py")))
+pytestmark = pytest.mark.pure
+
+SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "serving").rglob("*.py")))
 PAGE = (ROOT / "docs/serving.md").read_text()
 CODES = set(re.findall(r'\d{3}, "([a-z_]+)"', SOURCE)) | set(re.findall(r'\d{3},\s+"([a-z_]+)",', SOURCE))
 VARIABLES = set(re.findall(r"\b(?:KENNEL|SAGEMAKER)_[A-Z_]+\b", SOURCE))

@@ -15,6 +15,8 @@ from serving.handler.answers import Answer, to_json
 from serving.handler.media import CSV, JSON, JSON_LINES
 from tests.serving.serving_harness import refused
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.mark.parametrize("given", ["image/jpeg", "IMAGE/PNG", "image/webp; q=1", "application/x-image", None, ""])
 def test_image_types_are_taken_and_a_missing_type_is_looked_at(given):

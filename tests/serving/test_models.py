@@ -15,6 +15,8 @@ from serving.backend import Call, Reply
 from serving.errors import RequestError
 from serving.models import Models
 
+pytestmark = pytest.mark.pure
+
 MB = 1_000_000
 SIZE = 40 * MB  # of a model's files; loading takes two and a half times as much
 

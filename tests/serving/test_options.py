@@ -7,6 +7,8 @@ import pytest
 from serving.handler.options import DEFAULT_TOP_K, Options, read_options
 from tests.serving.serving_harness import refused
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.mark.parametrize(
     ("query", "attributes", "options"),

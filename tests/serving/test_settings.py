@@ -12,6 +12,8 @@ from kennel.contract.paths import HOSTING_PORT, PAYLOAD_LIMIT_BYTES
 from serving.cores import granted_cores
 from serving.settings import Settings
 
+pytestmark = pytest.mark.pure
+
 MASK = len(os.sched_getaffinity(0))
 
 

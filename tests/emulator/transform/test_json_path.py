@@ -8,6 +8,8 @@ import pytest
 
 from kennel.emulator.transform.json_path import JsonPath, PathError
 
+pytestmark = pytest.mark.pure
+
 VALUE = {"id": 7, "a b": 1, "features": [10, 20, 30, 40], "rows": [{"x": 1, "y": 2}, {"x": 3, "y": 4}], "o": {"k": 5}}
 
 

@@ -12,6 +12,8 @@ from kennel.emulator.transform.assembling import Assembly, output_uri
 from kennel.emulator.transform.splitting import SplitError, Splitting
 from kennel.storage import StorageError
 
+pytestmark = pytest.mark.pure
+
 MAGIC = b"\x0a\x23\xd7\xce"
 
 

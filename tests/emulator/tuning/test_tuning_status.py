@@ -8,6 +8,8 @@ import pytest
 
 from kennel.emulator.tuning.status import best_of, is_hopeless, not_improving
 
+pytestmark = pytest.mark.pure
+
 
 def trial(value: float | None, ended: float = 0.0) -> dict[str, Any]:
     if value is None:
