@@ -155,7 +155,7 @@ def test_who_was_given_away_but_never_began_is_not_taken_for_the_job(warm: Platf
     [host] = job_hosts(warm.describe("second"), warm.home.job_dir("second"), REGION)
     handle = standbys.take("first", host)
     assert list(warm.runner.find("kennel.job", "second")) == [handle]
-    warm.store.update("training-job", "second", lambda d: d.update(_life={**life(d), "phase": "launching"}))
+    warm.store.update("training-job", "second", lambda d: d.update(_life={**life(d).to_json(), "phase": "launching"}))
     warm.jobs.start("second")
     warm.jobs.wait("second", 30)
     assert warm.describe("second")["TrainingJobStatus"] == "Completed"

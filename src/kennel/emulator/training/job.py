@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kennel.contract.paths import ContainerPaths
 from kennel.emulator.documents import training as job_status
-from kennel.emulator.documents.training import KIND, JobFailure, life
+from kennel.emulator.documents.training import KIND, HostFailure, JobFailure, Outcome, Phase, Stop, life
 from kennel.emulator.runners.base import FEEDER_LABEL, HOST_LABEL, JOB_LABEL, Runner, RunnerError, Running
 from kennel.emulator.runners.process import ProcessRunner
 from kennel.emulator.state.home import Home
@@ -87,17 +87,16 @@ class TrainingJob:
         document = self._document()
         if document["TrainingJobStatus"] in job_status.ENDED:
             return True
-        phase = life(document)["phase"]
+        phases: dict[Phase, Callable[[Document], None]] = {
+            Phase.PREPARING: self._prepare,
+            Phase.LAUNCHING: self._adopt,
+            Phase.RUNNING: self._watch,
+            Phase.UPLOADING: self._finish,
+        }
+        phase = life(document).phase
         try:
-            if phase == "preparing":
-                self._prepare(document)
-            elif phase == "launching":
-                self._adopt(document)
-            elif phase == "running":
-                self._watch(document)
-            else:
-                self._finish(document)
-                return True
+            phases[phase](document)
+            return phase == Phase.UPLOADING
         except JobFailure as failure:
             if passes(failure) or not failure.internal or not self._retry(failure.reason):
                 raise
@@ -129,7 +128,7 @@ class TrainingJob:
             shutil.rmtree(self._folder / "hosts", ignore_errors=True)  # it may be what fills the disk
             raise JobFailure(f"ClientError: Data download failed: {error}") from error
         if self._is_stopped():
-            self._change(lambda d: life(d).update(phase="uploading", handles={}, streams={}, outcome={}))
+            self._change(job_status.give_up_launch)
             return
         self._launch(hosts, standby)
 
@@ -153,9 +152,7 @@ class TrainingJob:
             raise JobFailure(f"ClientError: {error}") from error
 
     def _begin_launch(self, document: Document, streams: dict[str, str], now: float) -> None:
-        known = life(document)
-        known["phase"] = "launching"
-        known["streams"] = {**known.get("streams", {}), **{f"{name} {now}": s for name, s in streams.items()}}
+        job_status.begin_launch(document, streams, now)
         self._enter(document, "Training")
 
     def _adopt(self, document: Document) -> None:
@@ -163,8 +160,7 @@ class TrainingJob:
         wanted = {host.host.name for host in job_hosts(document, self._folder, self._tools.region)}
         handles = self._found(self._tools.runner, HOST_LABEL)
         feeders = self._found(self._tools.feeders, FEEDER_LABEL)
-        phase = "running" if handles.keys() == wanted else "preparing"
-        self._change(lambda d: life(d).update(phase=phase, handles=handles, feeders=feeders))
+        self._change(lambda d: job_status.adopt(d, handles, feeders, whole=handles.keys() == wanted))
 
     def _found(self, runner: Runner, label: str) -> dict[str, str]:
         """The handles of this job's runs by the host that the label names."""
@@ -206,12 +202,12 @@ class TrainingJob:
                 sync.leave()
         self._hand_over(document, hosts)
         job_sampling.finish(self.name, self._tools.feeders)
-        self._finish_syncs(running, may_fail=bool(outcome.get("failed")))
-        if outcome.get("stop") == job_stops.INTERRUPTED:
-            self._change(lambda d: job_stops.interrupt(d, time.time()))
+        self._finish_syncs(running, may_fail=outcome.failed is not None)
+        if outcome.stop == Stop.INTERRUPTED:
+            self._change(lambda d: job_status.interrupt(d, time.time()))
             self._clear()
             return
-        self._change(lambda d: life(d).update(phase="uploading", outcome=outcome))
+        self._change(lambda d: job_status.begin_upload(d, outcome))
 
     def _finish_syncs(self, syncs: list[FolderSync], *, may_fail: bool) -> None:
         for sync in syncs:
@@ -228,10 +224,11 @@ class TrainingJob:
         except RunnerError as error:
             self._warn(f"Some files may still belong to root: {error}")
 
-    def _wait(self, document: Document) -> Document:
-        """Until every host has ended: `failed` with host and code, or `stop` with the reason, or nothing of both."""
+    def _wait(self, document: Document) -> Outcome:
+        """Wait until every host has ended."""
         runs = JobRuns(document, self._folder, self._tools.runner, self._tools.feeders)
-        next_metrics, failed, told = 0.0, None, False
+        next_metrics, told = 0.0, False
+        failed: HostFailure | None = None
         while True:
             if self._wake.is_set():
                 self._wake.clear()  # first, so that a change that comes now is seen in the next round
@@ -241,31 +238,32 @@ class TrainingJob:
                 self._read_metrics(document)
                 next_metrics = time.monotonic() + _METRICS_S
             document = self._apply_limits(document)
-            stop = life(document).get("stop")
+            stop = life(document).stop
             if stop and not told:  # again after a restart, since nobody knows whether it was told
                 runs.terminate()
                 told = True
             failed = failed or (None if stop else first_failure(states))
             if not any(isinstance(state, Running) for state in states.values()):
                 self._read_metrics(document, ended=True)
-                return {"stop": stop} if stop else {"failed": failed} if failed else {}
+                return Outcome(None if stop else failed, stop)
             if time.time() >= self._kill_at(document, failed):
                 runs.kill()
             if self._leaving.is_set():
                 raise LeavingError
             self._wake.wait(_POLL_S)
 
-    def _kill_at(self, document: Document, failed: Document | None) -> float:
-        if life(document).get("stop"):
-            return float(life(document)["stopped_at"]) + self._tools.stop_grace_s
-        return float(failed["at"]) + _OTHERS_S if failed else float("inf")
+    def _kill_at(self, document: Document, failed: HostFailure | None) -> float:
+        stopped_at = life(document).stopped_at
+        if stopped_at is not None:
+            return stopped_at + self._tools.stop_grace_s
+        return failed.at + _OTHERS_S if failed else float("inf")
 
     def _apply_limits(self, document: Document) -> Document:
         """Note a stop that is due."""
-        if life(document).get("stop"):
+        if life(document).stop:
             return document
         reason = job_stops.due(document, time.time(), self._interrupt_file, self._warn)
-        return self._change(lambda d: job_stops.begin(d, reason, time.time())) if reason else document
+        return self._change(lambda d: job_status.stop_because(d, reason, time.time())) if reason else document
 
     def _retry(self, reason: str) -> bool:
         """After an internal failure: whether another attempt was begun."""
@@ -273,14 +271,7 @@ class TrainingJob:
 
         def again(document: Document) -> None:
             nonlocal begun
-            attempts = (document.get("RetryStrategy") or {}).get("MaximumRetryAttempts", 0)
-            known = life(document)
-            if known["retries"] >= attempts or self._is_stopping(document):
-                return
-            job_status.pause(document, time.time())
-            job_status.move(document, "Restarting", time.time())
-            known.update(phase="preparing", retries=known["retries"] + 1)
-            begun = True
+            begun = job_status.try_again(document, time.time())
 
         self._change(again)
         if begun:
@@ -290,14 +281,14 @@ class TrainingJob:
     # ---- the end --------------------------------------------------------------------------------------------------
 
     def _finish(self, document: Document) -> None:
-        outcome = life(document)["outcome"]
-        failed, stop = outcome.get("failed"), outcome.get("stop")
+        outcome = life(document).outcome
+        failed, stop = outcome.failed, outcome.stop
         document = self._change(lambda d: self._enter(d, "Uploading"))
         hosts = job_hosts(document, self._folder, self._tools.region)
         self._keep_warm(document, self.name, warm_pool.keep_alive_s(document))  # before the job is seen to have ended
         reason = self._reason(document, hosts, failed) if failed else None
         prepared = [host.paths for host in hosts if host.paths.base.is_dir()]
-        model = self._upload(document, prepared, reason) if life(document).get("handles") else None
+        model = self._upload(document, prepared, reason) if life(document).handles else None
         if not self._metrics.is_read:  # taken up after a restart
             self._read_metrics(document, ended=True)
 
@@ -325,28 +316,28 @@ class TrainingJob:
     def _keep_warm(self, document: Document, pool: str, seconds: float) -> None:
         """Have somebody wait for the next job; a job that was never started leaves nothing behind."""
         known = life(document)
-        if not seconds or not known.get("handles") or known.get("kept"):
+        if not seconds or not known.handles or known.kept:
             return
         [first, *_] = job_hosts(document, self._folder, self._tools.region)
         problem = self._tools.standbys.keep(pool, first, seconds, many=warm_pool.SHARED in document)
-        self._change(lambda d: life(d).update(kept=True))
+        self._change(job_status.note_kept)
         if problem:
             self._warn(problem)
 
-    def _end(self, document: Document, failed: object, stop: str | None, reason: str | None) -> None:
+    def _end(self, document: Document, failed: object, stop: Stop | None, reason: str | None) -> None:
         now = time.time()
         warm_pool.release(document, now)
         if failed:
             job_status.end(document, "Failed", "Failed", now, reason)
         elif stop or self._is_stopping(document):
-            job_status.end(document, "Stopped", job_stops.SECONDARY[stop or job_stops.USER], now)
+            job_status.end(document, "Stopped", (stop or Stop.USER).secondary, now)
         else:
             job_status.end(document, "Completed", "Completed", now)
 
-    def _reason(self, document: Document, hosts: list[JobHost], failed: Document) -> str:
-        [host] = [one for one in hosts if one.host.name == failed["host"]]
-        logs = self._logs(document, failed["host"])
-        return outputs.failure_reason(host.paths, failed["code"], failed["reason"], last_line(logs[-1]) if logs else "")
+    def _reason(self, document: Document, hosts: list[JobHost], failed: HostFailure) -> str:
+        [host] = [one for one in hosts if one.host.name == failed.host]
+        logs = self._logs(document, failed.host)
+        return outputs.failure_reason(host.paths, failed.code, failed.reason, last_line(logs[-1]) if logs else "")
 
     def fail(self, reason: str) -> None:
         """End it as Failed."""
@@ -371,7 +362,7 @@ class TrainingJob:
         return self._tools.store.get(KIND, self.name)
 
     def _change(self, change: Callable[[Document], object]) -> Document:
-        return self._tools.store.update(KIND, self.name, lambda document: (change(document), None)[1])
+        return self._tools.store.update(KIND, self.name, change)
 
     def _is_stopped(self) -> bool:
         if self._leaving.is_set():
@@ -390,7 +381,7 @@ class TrainingJob:
             job_status.move(document, secondary, time.time())
 
     def _logs(self, document: Document, host: str | None = None) -> list[Path]:
-        streams = life(document).get("streams", {})
+        streams = life(document).streams
         mine = [stream for key, stream in streams.items() if host in (None, key.split()[0])]
         return [self._tools.home.logs.file(TRAINING_LOGS, stream) for stream in mine]
 

@@ -40,7 +40,7 @@ class JobMetrics:
         """Begin to measure the hosts of an attempt."""
         folder = self._home.job_dir(self._name)
         self._hosts = HostMetrics(
-            self._runner, life(document)["handles"], folder / "hosts", self._home.host_metrics_file(self._name)
+            self._runner, life(document).handles, folder / "hosts", self._home.host_metrics_file(self._name)
         )
         self._hosts.start()
 

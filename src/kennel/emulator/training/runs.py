@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kennel.emulator.documents.training import JobFailure, life
+from kennel.emulator.documents.training import HostFailure, JobFailure, life
 from kennel.emulator.runners.base import Exited, Lost, Runner, RunnerError, Running, State
 from kennel.emulator.state.log_lines import last_line
 from kennel.emulator.state.shortages import passes
@@ -21,8 +21,7 @@ class JobRuns:
 
     def __init__(self, document: Mapping[str, Any], folder: Path, runner: Runner, feeders: Runner) -> None:
         known = life(document)
-        self._handles: dict[str, str] = known["handles"]
-        self._feeds: dict[str, str] = known.get("feeders", {})
+        self._handles, self._feeds = known.handles, known.feeders
         self._folder = folder
         self._runner = runner
         self._feeders = feeders
@@ -67,8 +66,8 @@ class JobRuns:
                 send(handle)
 
 
-def first_failure(states: Mapping[str, State]) -> dict[str, Any] | None:
-    """The first host that ended badly: its name, exit code, what the engine says of it, and when that was seen.
+def first_failure(states: Mapping[str, State]) -> HostFailure | None:
+    """The first host that ended badly.
 
     Raises:
         JobFailure: a host is lost.
@@ -77,5 +76,5 @@ def first_failure(states: Mapping[str, State]) -> dict[str, Any] | None:
         if isinstance(state, Lost):
             raise JobFailure(f"InternalServerError: {name}: {state.reason}", internal=True)
         if isinstance(state, Exited) and state.code:
-            return {"host": name, "code": state.code, "reason": state.reason, "at": time.time()}
+            return HostFailure(name, state.code, state.reason, time.time())
     return None

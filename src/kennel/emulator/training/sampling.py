@@ -35,7 +35,7 @@ def start(
         known = _handles(document["TrainingJobName"], processes)
         for host in wanted:
             if host.host.name not in known:
-                _start(host, life(document)["handles"][host.host.name], runner, processes, warn)
+                _start(host, life(document).handles[host.host.name], runner, processes, warn)
     except RunnerError as error:  # metrics are worth less than the job
         warn(f"ProfilerConfig: no system metrics: {error}")
 

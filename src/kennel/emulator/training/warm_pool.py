@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kennel.emulator.documents.training import KIND, life
+from kennel.emulator.documents.training import KIND, life, living
 from kennel.emulator.state.store import Document, MissingError, Store
 
 SHARED = "_warm_pool"  # a private member of a document: the pool of many jobs that follow one another
@@ -52,7 +52,8 @@ def claim(store: Store, name: str) -> str | None:
 def release(document: Document, now: float, *, lost: bool = False) -> None:
     """Make the instances of a job that ends available, in its document; not those that a fault of ours has lost."""
     if keep_alive_s(document):
-        life(document)["pool_since"] = now
+        with living(document) as known:
+            known.pool_since = now
         status = "Terminated" if lost else "Available"
         document["WarmPoolStatus"] = {"Status": status, "ResourceRetainedBillableTimeInSeconds": 0}
 
@@ -61,7 +62,7 @@ def expire(store: Store) -> None:
     """End every pool whose time is over."""
     now = time.time()
     for document in store.having(KIND, STATUS, "Available"):
-        if now - life(document)["pool_since"] >= keep_alive_s(document):
+        if now - (life(document).pool_since or 0) >= keep_alive_s(document):
             _take(store, document["TrainingJobName"], None)
 
 
@@ -82,7 +83,7 @@ def _take(store: Store, pool: str, by: str | None) -> bool:
         nonlocal taken
         if not _is_available(document):
             return
-        retained = time.time() - life(document)["pool_since"]
+        retained = time.time() - (life(document).pool_since or 0)
         status = {"Status": "Reused", "ReusedByJob": by} if by else {"Status": "Terminated"}
         seconds = round(min(retained, keep_alive_s(document)))
         document["WarmPoolStatus"] = {**status, "ResourceRetainedBillableTimeInSeconds": seconds}
