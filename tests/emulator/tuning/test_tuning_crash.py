@@ -11,6 +11,7 @@ import pytest
 
 from kennel.emulator.state.home import Home
 from kennel.emulator.state.log_files import TRAINING_LOGS
+from kennel.emulator.tuning import searcher
 from tests.emulator.emulator_harness import Emulator, running, wait_for
 from tests.emulator.tuning.tuning_harness import definition, ended, request, trials, write_images
 
@@ -125,4 +126,4 @@ def searches(server_pid: int) -> list[Path]:
     """The search programs of a server."""
     children = Path(f"/proc/{server_pid}/task")
     pids = {pid for task in children.iterdir() for pid in (task / "children").read_text().split()}
-    return [Path("/proc") / p for p in pids if b"tuning_searcher" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return [Path("/proc") / p for p in pids if searcher.__name__.encode() in Path(f"/proc/{p}/cmdline").read_bytes()]

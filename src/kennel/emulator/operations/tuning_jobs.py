@@ -3,7 +3,7 @@
 CreateHyperParameterTuningJob stores the document "hyper-parameter-tuning-job" NAME with all members of the request but
 Tags, with what Autotune fills in; HyperParameterTuningJobArn, CreationTime, LastModifiedTime (seconds since 1970),
 HyperParameterTuningJobStatus InProgress, the counters; and of the engine's own `_seed` and `_engine` of the search,
-`_parents` (the trials of warm-start parents) and `_trials` (see tuning_status.py).
+`_parents` (the trials of warm-start parents) and `_trials` (see tuning/status.py).
 StopHyperParameterTuningJob turns InProgress into Stopping. Everything else is written by who runs the job.
 """
 

@@ -1,6 +1,6 @@
 """A folder of tensors in smdebug's layout, read without smdebug: nothing waits, and what cannot be read is noted.
 
-`collections/000000000/<worker>_collections.json`, the index (`tensor_index.py`), and
+`collections/000000000/<worker>_collections.json`, the index (`index.py`), and
 `events/<step>/<step>_<worker>.tfevents` with the records themselves (`events.py`).
 """
 
