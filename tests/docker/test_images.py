@@ -52,7 +52,8 @@ def test_no_sagemaker_sdk_and_no_code_of_other_machines(shell: Callable[[str], s
 def test_train_image_holds_the_trainer_and_what_judges_a_run(train_image: str) -> None:
     listing = docker("run", "--rm", "--entrypoint=bash", train_image, "-c", "ls /opt/kennel /opt/kennel/kennel").stdout
     assert listing.split() == [
-        "/opt/kennel:", "bin", "init.py", "kennel", "/opt/kennel/kennel:", "__init__.py", "classifier", "insight",
+        "/opt/kennel:", "bin", "init.py", "kennel",
+        "/opt/kennel/kennel:", "__init__.py", "classifier", "contract", "insight",
     ]  # fmt: skip
 
 
