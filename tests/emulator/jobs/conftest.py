@@ -191,7 +191,9 @@ def platform(runner_name: str, tmp_path: Path, request: pytest.FixtureRequest) -
     for document in made.store.all("training-job"):
         document["TrainingJobStatus"] = "Failed"  # so that what still runs has no owner
         made.store.update("training-job", document["TrainingJobName"], lambda d: d.update(TrainingJobStatus="Failed"))
-    made.new_jobs().recover()
+    last = made.new_jobs()
+    last.recover()
+    last.close()
 
 
 both = pytest.mark.parametrize("runner_name", BOTH, indirect=True)

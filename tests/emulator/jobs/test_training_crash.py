@@ -201,7 +201,9 @@ def test_what_an_end_left_that_was_cut_short_is_removed(platform: Platform) -> N
     platform.complete("")
     left = platform.home.job_dir("job") / "hosts/algo-1"
     left.mkdir(parents=True)
-    platform.new_jobs().recover()
+    again = platform.new_jobs()
+    again.recover()
+    again.close()
     assert not left.exists()
 
 

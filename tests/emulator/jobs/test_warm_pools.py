@@ -15,6 +15,7 @@ import pytest
 from kennel.emulator.documents.training import life
 from kennel.emulator.runners.base import CAN_WAIT_LABEL, STANDBY_LABEL
 from kennel.emulator.runners.namespaces import possible
+from kennel.emulator.threads.timers import Timers
 from kennel.emulator.training.hosts import job_hosts
 from kennel.emulator.training.standbys import Standbys
 from tests.conftest import make_photos
@@ -151,9 +152,11 @@ def test_who_was_given_away_but_never_began_is_not_taken_for_the_job(warm: Platf
     """As when the emulator is killed between the two: it would wait for ever."""
     warm.complete(TELL, "first", **KEEP)
     warm.insert(TELL, "second", **KEEP)
-    standbys = Standbys(warm.home.path / "standby", warm.runner)
+    timers = Timers()
+    standbys = Standbys(warm.home.path / "standby", warm.runner, timers)
     [host] = job_hosts(warm.describe("second"), warm.home.job_dir("second"), REGION)
     handle = standbys.take("first", host)
+    timers.close()
     assert list(warm.runner.find("kennel.job", "second")) == [handle]
     warm.store.update("training-job", "second", lambda d: d.update(_life={**life(d).to_json(), "phase": "launching"}))
     warm.jobs.start("second")

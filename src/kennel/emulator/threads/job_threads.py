@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from kennel.emulator.state.shortages import LeavingError, Patience, shortage_of
+from kennel.emulator.threads.timers import Timers
 
 _BEGIN_AGAIN_S = 0.5
 _LOG = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class JobThreads(Generic[_LifeT]):
         self._lives: dict[str, tuple[_LifeT, threading.Thread]] = {}
         self._unbegun: set[str] = set()  # for which there was no thread
         self._patience = Patience(self._leaving)
-        threading.Thread(target=self._begin_again, daemon=True, name=f"{kind}s that wait").start()
+        self.timers = Timers()  # they end with the threads
 
     @property
     def leaving(self) -> threading.Event:
@@ -89,13 +90,13 @@ class JobThreads(Generic[_LifeT]):
             except RuntimeError:  # this machine has no more of them now
                 del self._lives[name]
                 self._unbegun.add(name)
+                self.timers.after(_BEGIN_AGAIN_S, self._begin_again)
 
     def _begin_again(self) -> None:
-        while not self._leaving.wait(_BEGIN_AGAIN_S):
-            with self._lock:
-                names, self._unbegun = self._unbegun, set()
-            for name in names:
-                self.start(name)
+        with self._lock:
+            names, self._unbegun = self._unbegun, set()
+        for name in names:
+            self.start(name)
 
     def _run(self, name: str) -> None:
         try:
@@ -166,3 +167,4 @@ class JobThreads(Generic[_LifeT]):
         deadline = time.monotonic() + timeout_s
         for _, thread in running:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self.timers.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,13 +41,13 @@ class TrainingJobs:
         feeders = (
             runner if isinstance(runner, ProcessRunner) else ProcessRunner(home.path / "feeders", home.images_file)
         )
-        standbys = Standbys(home.path / "standby", runner)
         self._threads = JobThreads(
             "training job",
             lambda name, leaving: TrainingJob(name, self._tools, leaving),
             lambda job: self._expire_pool_later(job.name),
         )
         patient = store.patient(self._threads.leaving)
+        standbys = Standbys(home.path / "standby", runner, self._threads.timers)
         self._tools = Tools(patient, home, runner, feeders, standbys, region, stop_grace_s)
         self._rules = Rules(store, home, feeders, region, self.stop)
 
@@ -80,9 +79,7 @@ class TrainingJobs:
         with contextlib.suppress(MissingError):
             seconds = warm_pool.keep_alive_s(self._tools.store.get(KIND, name))
             if seconds and not self._threads.is_closing:
-                timer = threading.Timer(seconds + 0.1, self._expire_pools)
-                timer.daemon = True
-                timer.start()
+                self._threads.timers.after(seconds + 0.1, self._expire_pools)
 
     def _expire_pools(self) -> None:
         with contextlib.suppress(LeavingError):

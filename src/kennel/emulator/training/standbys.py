@@ -40,6 +40,7 @@ from kennel.emulator.runners.base import (
     RunnerError,
     Waiting,
 )
+from kennel.emulator.threads.timers import Timers
 from kennel.emulator.training.hosts import JobHost
 from kennel.storage import StorageError
 
@@ -68,10 +69,11 @@ class Standby:
 class Standbys:
     """All of a home. Safe for threads."""
 
-    def __init__(self, folder: Path, runner: Runner) -> None:
+    def __init__(self, folder: Path, runner: Runner, timers: Timers) -> None:
         """Keep a folder for each below `folder`, which lies on the same disk as the jobs' own."""
         self._folder = folder
         self._runner = runner
+        self._timers = timers
         self._lock = threading.Lock()
 
     def keep(self, pool: str, host: JobHost, seconds: float, *, many: bool = False) -> str:
@@ -90,9 +92,7 @@ class Standbys:
                 self._start(pool, host, waiting, seconds, many=many)
         except (RunnerError, StorageError, OSError, ValueError) as error:
             return f"Nothing waits for the next job: {error}"
-        timer = threading.Timer(seconds, self.expire)
-        timer.daemon = True
-        timer.start()
+        self._timers.after(seconds, self.expire)
         return ""
 
     def _start(self, pool: str, host: JobHost, waiting: Waiting, seconds: float, *, many: bool) -> None:
@@ -171,9 +171,7 @@ class Standbys:
                 if folder.name not in names:
                     shutil.rmtree(folder, ignore_errors=True)
         for one in known.values():
-            timer = threading.Timer(max(0.0, one.until - time.time()), self.expire)
-            timer.daemon = True
-            timer.start()
+            self._timers.after(max(0.0, one.until - time.time()), self.expire)
 
     def _all(self) -> list[Standby]:
         """The oldest first."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from kennel.emulator.documents.training import KIND as TRAINING_KIND
 from kennel.emulator.state.home import Home
 from kennel.emulator.state.store import Store
@@ -51,9 +49,7 @@ class TuningJobs:
             if owner is job:
                 self._owners.pop(trial, None)
         if not self._threads.is_closing:
-            timer = threading.Timer(_KEEP_S, self._close_idle)
-            timer.daemon = True
-            timer.start()
+            self._threads.timers.after(_KEEP_S, self._close_idle)
 
     def _close_idle(self) -> None:
         """The search takes half a gigabyte where torch is loaded, and some seconds to start there."""
