@@ -27,7 +27,7 @@ test-slow: .venv/toolkits ## proofs that take minutes: kills at random moments; 
 	OMP_WAIT_POLICY=passive $(RUN) -m pytest -m "slow and not docker" -n 2 --dist loadfile $(ARGS) # threads that wait do not spin
 
 test-docker: .venv/dev ## build the images and prove them with docker run
-	$(RUN) -m pytest -m "docker and not slow" $(ARGS)
+	$(RUN) -m pytest -m "docker and not slow" -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/dev ## ruff, mypy, shellcheck
 	$(RUN) -m ruff format --check .

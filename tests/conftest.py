@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.images import ROOT, build_and_push, digests, docker, git, unavailable
+from tests.images import ROOT, build_and_push, digests, docker, git, one_builds, unavailable
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would ignore Ctrl-C, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -99,14 +99,16 @@ def base_image(docker_daemon: None) -> str:  # noqa: ARG001 - marks cannot be pu
         return os.environ["BASE_IMAGE"]
     if docker("image", "inspect", "kennel-base:bookworm", check=False).returncode and not shutil.which("mmdebstrap"):
         unavailable("BASE_IMAGE is not set and mmdebstrap, which makes the stand-in, is not on PATH")
-    made = subprocess.run([ROOT / "docker/make_base_image.sh"], stdout=subprocess.PIPE, text=True, check=True)
+    with one_builds("base"):
+        made = subprocess.run([ROOT / "docker/make_base_image.sh"], stdout=subprocess.PIPE, text=True, check=True)
     return made.stdout.strip()
 
 
 @pytest.fixture(scope="session")
 def images(tree: Path, base_image: str) -> dict[str, str]:
     """Names of the two images, by target."""
-    done = build_and_push(tree, "--no-push", "--base-image", base_image)
+    with one_builds("images"):
+        done = build_and_push(tree, "--no-push", "--base-image", base_image)
     assert done.returncode == 0, done.stdout + done.stderr
     return {re.sub("kennel-|:.*", "", name): name for name in digests(done.stdout)}
 
@@ -124,7 +126,8 @@ def serve_image(images: dict[str, str]) -> str:
 @pytest.fixture(scope="session")
 def serve_mms_image(images: dict[str, str], tree: Path, base_image: str) -> str:  # noqa: ARG001 - the layers below
     """Name of the image with multi-model-server."""
-    done = build_and_push(tree, "--no-push", "--only", "serve-mms", "--base-image", base_image)
+    with one_builds("images"):
+        done = build_and_push(tree, "--no-push", "--only", "serve-mms", "--base-image", base_image)
     assert done.returncode == 0, done.stdout + done.stderr
     [name] = digests(done.stdout)
     return name

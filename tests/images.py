@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,14 @@ def build_program(base_image: str, program: Path, tag: str, folder: Path, *lines
     (folder / "Dockerfile").write_text("\n".join([*head, *lines, entrypoint]))
     docker("build", "--quiet", "--tag", tag, str(folder))
     return tag
+
+
+@contextlib.contextmanager
+def one_builds(what: str) -> Iterator[None]:
+    """One of all test processes builds it; the others wait, and find the layers made."""
+    with (Path(tempfile.gettempdir()) / f"kennel-{what}-{os.getuid()}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def build_and_push(tree: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

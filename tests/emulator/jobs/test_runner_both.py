@@ -304,6 +304,6 @@ def test_isolated_containers_of_one_network_reach_each_other_and_nothing_else(pl
     one = launch(platform, program, name="one", hostname="algo-1", network="net", isolated=True)
     handle = platform.runner.start(one)
     assert wait(platform, handle) == Exited(0)
-    [network] = docker("network", "ls", "--quiet", "--filter=name=-net$").stdout.split()
+    [network] = docker("network", "ls", "--quiet", f"--filter=label=kennel.home={platform.home.path}").stdout.split()
     assert docker("network", "inspect", "--format={{.Internal}}", network).stdout == "true\n"
     assert messages(platform)[-2:] == ["2", "cut off"]
