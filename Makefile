@@ -8,6 +8,7 @@ SYNC := $(UV) sync --locked --quiet --compile-bytecode --inexact
 # Wheels only, so that nobody needs a compiler. `--inexact` leaves the toolkits there when tests come after slow ones.
 WHEELS := $(SYNC) --no-build --extra train --extra serve --extra driver
 RUN := .venv/bin/python
+unexport PYTHONDONTWRITEBYTECODE # a tenth of a second of every program that the tests start, to compile this code anew
 
 .PHONY: help demo check test test-slow test-docker lint format setup clean
 

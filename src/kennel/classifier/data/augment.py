@@ -14,8 +14,8 @@ from functools import cache
 import numpy as np
 import torch
 from torch import nn
-from torchvision.transforms import v2
 
+from kennel.classifier.data.vision import v2
 from kennel.contract.hyperparameters import TrainConfig
 
 _MIXING = 0x6D6978  # keeps the seeds of batches apart from those of images

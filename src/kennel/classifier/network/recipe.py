@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from kennel.classifier.network.model import head_parameters
+from kennel.classifier.network.optimizers import SGD, AdamW
 from kennel.contract.hyperparameters import TrainConfig
 
 # Smith and Topin 2017, "Super-Convergence", with the numbers of torch.optim.lr_scheduler.OneCycleLR
@@ -42,8 +43,8 @@ def optimizer_for(model: nn.Module, config: TrainConfig, head: frozenset[str] | 
             {"params": [p for p in own if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
         ]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return torch.optim.AdamW(groups, lr=config.lr)
+        return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    return AdamW(groups, lr=config.lr)
 
 
 def scheduler_for(

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from kennel.classifier.data.compiler import without_compiler
 from kennel.classifier.profiler.settings import Window
 from kennel.contract.files import write_text
 
@@ -55,7 +56,8 @@ class Operators:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
         self._profile = profile(activities=activities, record_shapes=True, profile_memory=True, with_flops=True)
         self._first_step, self._began_ns = number, time.monotonic_ns()
-        self._profile.start()
+        with without_compiler():  # it asks for a setting of it
+            self._profile.start()
 
     def stop(self, number: int) -> None:
         """The window is over, or all steps are; `number` would be the next one's."""
