@@ -27,8 +27,8 @@ test: .venv/dev ## the default tests: offline, no docker, up to thirty minutes; 
 test-slow: .venv/toolkits ## proofs that take minutes: kills at random moments; needs gcc, Python.h and Java 17
 	OMP_WAIT_POLICY=passive $(RUN) -m pytest -m "slow and not docker" -n 2 --dist loadfile $(ARGS) # threads that wait do not spin
 
-test-docker: .venv/dev ## build the images and prove them with docker run
-	$(RUN) -m pytest -m "docker and not slow" -n 2 --dist loadfile $(ARGS)
+test-docker: .venv/dev ## build the images and prove them with docker run; three files at a time, which mostly wait
+	$(RUN) -m pytest -m "docker and not slow" -n 3 --dist loadfile $(ARGS)
 
 lint: .venv/dev ## ruff, mypy, shellcheck
 	$(RUN) -m ruff format --check .

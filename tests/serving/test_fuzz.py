@@ -1,4 +1,4 @@
-"""Twenty thousand damaged requests: no 5xx, no dead worker, no growth in memory."""
+"""Thousands of damaged requests: no 5xx, no dead worker, no growth in memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ import pytest
 
 from tests.serving.serving_harness import Front, Server, b64, encoded, npy, scene
 
-REQUESTS = 20_000
+# Behind the other front the same handler reads the bodies.
+REQUESTS = {"native": 20_000, "mms": 4_000}
 CLIENTS = 4
-WARM = REQUESTS // 4  # after so many, allocators have what they need
+WARM = 1 / 4  # after this share of them, allocators have what they need
 GROWTH = 1.1
 EXPECTED = {200, 400, 406, 408, 413, 415}
 SPECIAL = (
@@ -87,10 +88,10 @@ def damage(body: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
-def requests(number: int) -> Iterator[tuple[str, bytes, dict[str, str]]]:
-    """The damaged requests of one client, always the same ones."""
+def requests(number: int, count: int) -> Iterator[tuple[str, bytes, dict[str, str]]]:
+    """So many damaged requests of one client, always the same ones."""
     chance, good = random.Random(number), seeds()  # noqa: S311 for tests
-    for _ in range(REQUESTS // CLIENTS):
+    for _ in range(count):
         kind, body = chance.choice(good)
         if chance.random() < 0.03:
             kind = chance.choice(good)[0]
@@ -103,10 +104,10 @@ def requests(number: int) -> Iterator[tuple[str, bytes, dict[str, str]]]:
         yield kind, damage(body, chance), headers
 
 
-def send(server: Server, number: int, progress: Callable[[], None]) -> Counter[int]:
+def send(server: Server, number: int, count: int, progress: Callable[[], None]) -> Counter[int]:
     found: Counter[int] = Counter()
     with server.client() as client:
-        for _, body, headers in requests(number):
+        for _, body, headers in requests(number, count):
             answer = client.post("/invocations", content=body, headers=headers)
             assert answer.status_code in EXPECTED, (answer.text, headers, body[:200], server.events("fault"))
             assert "Traceback" not in answer.text
@@ -130,25 +131,27 @@ def test_damaged_requests_harm_nobody(front: Front, artifact: Path):
     with front.serving(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="2") as server:
         server.wait_until_ready()
         with server.client() as client:
-            send_all(server, client)
+            send_all(server, client, REQUESTS[front.kind])
         assert server.end()[0] == 0  # libtiff writes its own complaints to stderr
 
 
-def send_all(server: Server, client: httpx.Client) -> None:
+def send_all(server: Server, client: httpx.Client, count: int) -> None:
     done, memory = itertools.count(1), {}
 
     def progress() -> None:
-        if next(done) == WARM:
+        if next(done) == count * WARM:
             with server.client() as own:
                 memory["warm"] = resident_bytes(own)
 
     before = client.post("/invocations", content=seeds()[0][1], headers={"Content-Type": "image/jpeg"}).json()
     with ThreadPoolExecutor(CLIENTS) as threads:
-        counts = sum(threads.map(lambda number: send(server, number, progress), range(CLIENTS)), Counter())
+        counts = sum(
+            threads.map(lambda number: send(server, number, count // CLIENTS, progress), range(CLIENTS)), Counter()
+        )
     memory["end"] = resident_bytes(client)
-    assert counts.total() == REQUESTS
-    assert counts[200] > REQUESTS * 0.05, f"nearly nothing was still an image: {counts}"
-    assert counts[400] > REQUESTS * 0.2, f"nearly nothing was damaged: {counts}"
+    assert counts.total() == count
+    assert counts[200] > count * 0.05, f"nearly nothing was still an image: {counts}"
+    assert counts[400] > count * 0.2, f"nearly nothing was damaged: {counts}"
     assert memory["end"] <= GROWTH * memory["warm"], memory
     assert not server.events("fault")
     after = client.post("/invocations", content=seeds()[0][1], headers={"Content-Type": "image/jpeg"}).json()
