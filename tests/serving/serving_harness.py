@@ -119,6 +119,11 @@ class Server:
         """The log's lines of one kind so far; a line that is no JSON fails the test."""
         return [event for event in map(json.loads, list(self.lines)) if event["event"] == name]
 
+    def told(self, name: str, count: int = 1) -> list[dict[str, Any]]:
+        """The log's lines of one kind once there are so many: a line comes here later than the answer that it is of."""
+        self.wait_for(lambda: len(self.events(name)) >= count, f"{count} lines '{name}'")
+        return self.events(name)
+
     def wait_for(self, found: Callable[[], Any], what: str) -> Any:
         """Poll until something holds, and return it."""
         deadline = time.monotonic() + START_LIMIT_S
@@ -130,7 +135,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        return int(self.wait_for(lambda: self.events("listening"), "the line 'listening'")[0]["port"])
+        return int(self.told("listening")[0]["port"])
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=60)
@@ -178,7 +183,7 @@ class Container(Server):
     @property
     def port(self) -> int:
         """The port on this machine's loopback address that docker has chosen."""
-        self.wait_for(lambda: self.events("listening"), "the line 'listening'")
+        self.told("listening")
         return int(docker("port", self.name, "8080").stdout.split()[0].rpartition(":")[2])
 
     def remove(self) -> None:

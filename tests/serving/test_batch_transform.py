@@ -18,7 +18,7 @@ def test_each_line_has_its_answer_and_a_damaged_one_costs_no_other(front: Front,
     }
     with front.serving(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="2", **environ) as server:
         server.wait_until_ready()
-        [start] = server.events("start")
+        [start] = server.told("start")
         assert start["queue_size"] >= 40
         with server.client() as client:
             told = client.get("/execution-parameters").json()

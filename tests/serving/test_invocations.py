@@ -307,7 +307,7 @@ def test_every_request_is_one_line_in_the_log_with_its_id_and_sizes(server, clie
 
 
 def test_start_up_is_logged_with_reasons(server, predictor):
-    [start], [ready] = server.events("start"), server.events("ready")
+    [start], [ready] = server.told("start"), server.told("ready")
     assert (start["workers"], start["workers_reason"]) == (2, "SAGEMAKER_MODEL_SERVER_WORKERS")
     assert ready["device"] == str(predictor.device)
     assert ready["model"]["arch"] == "resnet18"

@@ -80,7 +80,7 @@ def test_models_are_loaded_listed_used_and_unloaded_by_the_contract(many, url):
     assert client.delete("/models/a").status_code == 200
     assert code(invoke(client, "a")) == (404, "model_not_found")
     assert code(client.post("/invocations", content=PHOTO, headers=JPEG)) == (404, "not_found")
-    assert [one["model_name"] for one in server.events("model_unloaded")] == ["a"]
+    assert [one["model_name"] for one in server.told("model_unloaded")] == ["a"]
 
 
 def test_what_cannot_be_loaded_is_refused_and_leaves_nothing(many, url, models_dir):
@@ -110,10 +110,10 @@ def test_the_least_recently_used_model_leaves_first_and_comes_back_when_it_is_as
         load(client, url, name)
     wanted = invoke(client, "a").json()  # b is now the one that was idle for longest
     assert load(client, url, "d").status_code == 200
-    assert [one["model_name"] for one in server.events("model_left")] == ["b"]
+    assert [one["model_name"] for one in server.told("model_left")] == ["b"]
     assert len(client.get("/models").json()["models"]) == 4
     assert invoke(client, "b").json()["predictions"] == wanted["predictions"]
-    assert [one["model_name"] for one in server.events("model_left")] == ["b", "c"]
+    assert [one["model_name"] for one in server.told("model_left", 2)] == ["b", "c"]
     text = client.get("/metrics").text
     assert "kennel_models 4.0" in text
     assert "kennel_models_in_memory 3.0" in text
@@ -125,7 +125,7 @@ def test_a_model_whose_files_went_away_while_it_was_out_of_memory_is_a_sentence(
     shutil.copytree(models_dir / "a/model", gone)
     for name in ("gone", "a", "b", "c"):
         assert load(client, url, name).status_code == 200
-    assert [one["model_name"] for one in server.events("model_left")] == ["gone"]
+    assert [one["model_name"] for one in server.told("model_left")] == ["gone"]
     shutil.rmtree(gone)
     answer = invoke(client, "gone")
     assert code(answer) == (500, "invalid_model")

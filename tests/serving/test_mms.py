@@ -165,7 +165,7 @@ def test_nobody_but_the_front_listens_and_the_front_knows_no_management(server):
     family = [psutil.Process(server.process.pid), *processes(server)]
     listening = [one.laddr for each in family for one in each.net_connections("inet") if one.status == "LISTEN"]
     assert listening == [("127.0.0.1", server.port)]
-    [listens] = server.events("mms_listening")
+    [listens] = server.told("mms_listening")
     assert Path(listens["folder"]).stat().st_mode & 0o777 == 0o700
     with server.client() as client:
         assert client.post("/models", params={"url": "http://127.0.0.1/evil.mar"}).status_code == 404
@@ -200,7 +200,7 @@ def test_a_killed_worker_is_back_within_three_seconds_and_no_request_is_lost(ser
         thread.join()
     assert seconds < BACK_S
     assert set(statuses) == {200}
-    server.wait_for(lambda: server.events("workers_back"), "the line 'workers_back'")
+    server.told("workers_back")
     with server.client() as client:
         assert client.get("/ping").status_code == 200
 
@@ -212,7 +212,7 @@ def test_a_request_whose_worker_is_killed_is_answered_by_another(server, slow_bo
     for worker in workers(server):
         worker.kill()
     assert answer().status_code == 200
-    assert len(server.events("no_answer")) == before + 1
+    assert len(server.told("no_answer", before + 1)) == before + 1
 
 
 def test_a_request_whose_workers_are_killed_again_is_503_with_retry_after(server, slow_body):
@@ -231,12 +231,12 @@ def test_a_request_whose_workers_are_killed_again_is_503_with_retry_after(server
 def test_sigterm_answers_every_accepted_request_and_leaves_no_process(artifact, start_server):
     server = start_server(artifact, SAGEMAKER_MODEL_SERVER_WORKERS="1")
     server.wait_until_ready()
-    family, [listens] = processes(server), server.events("mms_listening")
+    family, [listens] = processes(server), server.told("mms_listening")
     accepted = [HalfSent(server.port) for _ in range(8)]
     for request in accepted[:4]:
         request.finish()
     server.process.send_signal(signal.SIGTERM)
-    server.wait_for(lambda: server.events("stopping"), "the line 'stopping'")
+    server.told("stopping")
     for request in accepted[4:]:
         request.finish()
     assert [request.answer()[0] for request in accepted] == [200] * 8
@@ -322,14 +322,14 @@ def test_a_fault_of_the_handler_is_500_with_an_id_and_the_traceback_is_in_the_lo
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert answer.headers["x-request-id"] in answer.json()["error"]
     assert "Traceback" not in answer.text
-    fault = server.wait_for(lambda: server.events("fault"), "the line 'fault'")[0]
+    fault = server.told("fault")[0]
     assert fault["request_id"] == answer.headers["x-request-id"]
     assert "in handle" in fault["traceback"]
 
 
 def test_a_killed_java_ends_the_server_and_the_workers_that_it_left(many):
     server, _ = many
-    family, [listens] = processes(server), server.events("mms_listening")
+    family, [listens] = processes(server), server.told("mms_listening")
     java(server).kill()
     assert "Java process was killed by SIGKILL" in ended(server)
     assert_gone(family)
@@ -339,7 +339,7 @@ def test_a_killed_java_ends_the_server_and_the_workers_that_it_left(many):
 def test_a_killed_server_leaves_no_process_and_no_folder(tmp_path, start_server):
     server = start_server(tmp_path, many=True)
     server.wait_until_ready()
-    family, [listens] = processes(server), server.events("mms_listening")
+    family, [listens] = processes(server), server.told("mms_listening")
     server.process.kill()
     assert_gone(family)
     assert not Path(listens["folder"]).exists()

@@ -49,7 +49,7 @@ def test_models_leave_when_the_container_has_no_memory_left(serve_image: str, la
                 loaded = client.post("/models", json={"model_name": name, "url": url})
                 assert loaded.status_code == 200, loaded.text
                 assert invoke(client, name) == 200
-            left = server.events("model_left")
+            left = server.told("model_left")
             names = [one["model_name"] for one in left]
             assert names in (["a"], ["a", "b"]), "how much the system has dropped by then is its own affair"
             assert "MB are left" in left[0]["reason"]

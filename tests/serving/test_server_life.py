@@ -196,7 +196,7 @@ def test_sigterm_answers_every_accepted_request_and_exits_0(front, artifact, sta
     for request in accepted[:4]:
         request.finish()
     server.process.send_signal(signal.SIGTERM)
-    server.wait_for(lambda: server.events("stopping"), "the line 'stopping'")
+    server.told("stopping")
     if not front.image:  # docker's own proxy goes on listening
         server.wait_for(lambda: refused(("127.0.0.1", port)), "a closed door")
     time.sleep(2 * LAST_CALL_S)  # so that it is the drain that keeps them, not the moment before it
@@ -263,7 +263,7 @@ def test_a_fault_of_the_server_is_500_with_an_id_and_the_traceback_is_in_the_log
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert answer.headers["x-request-id"] in answer.json()["error"]
     assert "Traceback" not in answer.text
-    fault = server.wait_for(lambda: server.events("fault"), "the line 'fault'")[0]
+    fault = server.told("fault")[0]
     assert fault["request_id"] == answer.headers["x-request-id"]
     assert "Traceback" in fault["traceback"]
     assert post(server, PHOTO).status_code in (200, 500)
