@@ -22,7 +22,7 @@ check: lint ## lint and the tests that need neither a server nor a training: a m
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m pure -n 2 --dist loadfile --quiet $(ARGS)
 
 test: .venv/dev ## the default tests: offline, no docker, up to thirty minutes; ARGS="tests/driver -k up" for some of them
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not docker and not slow" -n 2 --dist loadfile $(ARGS) # two files at a time, a thread each
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not docker and not slow" -n 3 --dist loadfile $(ARGS) # a thread each; a third of the time they wait
 
 test-slow: .venv/toolkits ## proofs that take minutes: kills at random moments; needs gcc, Python.h and Java 17
 	OMP_WAIT_POLICY=passive $(RUN) -m pytest -m "slow and not docker" -n 2 --dist loadfile $(ARGS) # threads that wait do not spin
