@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from kennel.emulator.runners.child import LAUNCH
 from kennel.emulator.state.home import Home
 from tests.emulator.emulator_harness import running, wait_for
 from tests.emulator.transform.transform_harness import (
@@ -78,7 +79,7 @@ def test_a_job_that_was_stopping_is_stopped_and_a_clean_end_of_the_server_keeps_
     with running(home) as second:
         client = second.client("sagemaker")
         assert client.describe_transform_job(TransformJobName="kept")["TransformJobStatus"] == "InProgress"
-        wait_for(lambda: list((home / "runs").iterdir()))
+        wait_for(lambda: list((home / "runs").glob(f"*/{LAUNCH}")))  # a folder without it is of no process
         client.stop_transform_job(TransformJobName="kept")
         second.stop(signal.SIGKILL)
     with running(home) as third:
