@@ -148,11 +148,15 @@ def send_all(server: Server, client: httpx.Client, count: int) -> None:
         counts = sum(
             threads.map(lambda number: send(server, number, count // CLIENTS, progress), range(CLIENTS)), Counter()
         )
-    memory["end"] = resident_bytes(client)
     assert counts.total() == count
     assert counts[200] > count * 0.05, f"nearly nothing was still an image: {counts}"
     assert counts[400] > count * 0.2, f"nearly nothing was damaged: {counts}"
-    assert memory["end"] <= GROWTH * memory["warm"], memory
     assert not server.events("fault")
-    after = client.post("/invocations", content=seeds()[0][1], headers={"Content-Type": "image/jpeg"}).json()
-    assert after == before
+
+    def has_settled() -> bool:
+        """A damaged header can ask for a hundred megapixels: what the last ones took is given back, a leak is not."""
+        answer = client.post("/invocations", content=seeds()[0][1], headers={"Content-Type": "image/jpeg"})
+        assert answer.json() == before
+        return resident_bytes(client) <= GROWTH * memory["warm"]
+
+    server.wait_for(has_settled, f"a resident memory of at most {GROWTH} times {memory['warm']:.0f} bytes")
