@@ -27,15 +27,8 @@ test: .venv/dev ## the default tests: offline, no docker, up to thirty minutes; 
 test-slow: .venv/toolkits ## proofs that take minutes: kills at random moments; needs gcc, Python.h and Java 17
 	OMP_WAIT_POLICY=passive $(RUN) -m pytest -m "slow and not docker" -n 2 --dist loadfile $(ARGS) # threads that wait do not spin
 
-DOCKER_TESTS := $(RUN) -m pytest -m "docker and not slow"
-PUSH_TESTS := tests/docker/test_push.py
-test-docker: .venv/dev ## build the images and prove them with docker run; three files at a time, which mostly wait
-ifdef ARGS
-	$(DOCKER_TESTS) $(ARGS)
-else
-	$(DOCKER_TESTS) -n 3 --dist loadfile --ignore $(PUSH_TESTS)
-	$(DOCKER_TESTS) $(PUSH_TESTS) # by themselves: they take the train image away, and pull it back
-endif
+test-docker: .venv/dev ## build the images and prove them with docker run
+	$(RUN) -m pytest -m "docker and not slow" $(ARGS)
 
 lint: .venv/dev ## ruff, mypy, shellcheck
 	$(RUN) -m ruff format --check .
