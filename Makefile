@@ -8,7 +8,8 @@ SYNC := $(UV) sync --locked --quiet --compile-bytecode --inexact
 # Wheels only, so that nobody needs a compiler. `--inexact` leaves the toolkits there when tests come after slow ones.
 WHEELS := $(SYNC) --no-build --extra train --extra serve --extra driver
 RUN := .venv/bin/python
-unexport PYTHONDONTWRITEBYTECODE # a tenth of a second of every program that the tests start, to compile this code anew
+# Or else every program that a test starts would compile this code anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo check test test-slow test-docker lint format setup clean
 
@@ -22,7 +23,7 @@ check: lint ## lint and the tests that need neither a server nor a training: a m
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m pure -n 2 --dist loadfile --quiet $(ARGS)
 
 test: .venv/dev ## the default tests: offline, no docker, up to thirty minutes; ARGS="tests/driver -k up" for some of them
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not docker and not slow" -n 3 --dist loadfile $(ARGS) # a thread each; a third of the time they wait
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not docker and not slow" -n 3 --dist loadfile $(ARGS) # three files at a time, since they often wait
 
 test-slow: .venv/toolkits ## proofs that take minutes: kills at random moments; needs gcc, Python.h and Java 17
 	OMP_WAIT_POLICY=passive $(RUN) -m pytest -m "slow and not docker" -n 2 --dist loadfile $(ARGS) # threads that wait do not spin

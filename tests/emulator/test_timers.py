@@ -16,7 +16,7 @@ from kennel.emulator.threads.timers import Timers
 def timers() -> Iterator[Timers]:
     made = Timers()
     yield made
-    made.close()
+    made.close(30)
 
 
 def test_calls_come_in_the_order_in_which_they_are_due(timers: Timers) -> None:
@@ -55,8 +55,8 @@ def test_after_the_end_nothing_is_called_and_the_thread_is_gone() -> None:
     timers = Timers()
     came = threading.Event()
     timers.after(0.05, came.set)
-    timers.close()
-    timers.close()  # may be repeated
+    timers.close(30)
+    timers.close(30)  # may be repeated
     timers.after(0, came.set)
     assert not timers._thread.is_alive()
     assert not came.wait(0.1)
@@ -77,5 +77,24 @@ def test_a_timer_that_is_far_away_does_not_keep_a_close_waiting() -> None:
     timers = Timers()
     timers.after(3600, lambda: None)
     begin = time.monotonic()
-    timers.close()
+    timers.close(30)
     assert time.monotonic() - begin < 10
+
+
+def test_a_close_waits_only_so_long_for_a_call_that_hangs() -> None:
+    begun, rest = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        rest.wait(60)
+
+    timers = Timers()
+    timers.after(0, hang)
+    assert begun.wait(30)
+    begin = time.monotonic()
+    timers.close(0.1)
+    assert time.monotonic() - begin < 30
+    assert timers._thread.is_alive()
+    rest.set()
+    timers._thread.join(30)
+    assert not timers._thread.is_alive()

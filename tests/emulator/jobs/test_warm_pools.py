@@ -156,7 +156,7 @@ def test_who_was_given_away_but_never_began_is_not_taken_for_the_job(warm: Platf
     standbys = Standbys(warm.home.path / "standby", warm.runner, timers)
     [host] = job_hosts(warm.describe("second"), warm.home.job_dir("second"), REGION)
     handle = standbys.take("first", host)
-    timers.close()
+    timers.close(30)
     assert list(warm.runner.find("kennel.job", "second")) == [handle]
     warm.store.update("training-job", "second", lambda d: d.update(_life={**life(d).to_json(), "phase": "launching"}))
     warm.jobs.start("second")

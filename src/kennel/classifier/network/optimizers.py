@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 
 class _Unmarked(Optimizer):
-    """Before an optimizer of torch in the order of methods."""
+    """Goes before one of torch's optimizers among the bases of a class."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:

@@ -167,4 +167,4 @@ class JobThreads(Generic[_LifeT]):
         deadline = time.monotonic() + timeout_s
         for _, thread in running:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self.timers.close()
+        self.timers.close(max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Calls that are due later, such as the end of a warm pool: one thread for all of a server, which ends with it."""
+"""Calls that are due later, such as the end of a warm pool: one thread for all of them, which ends with its owner."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Timers:
             heapq.heappush(self._calls, (time.monotonic() + seconds, next(self._numbers), call))
             self._changed.notify()
 
-    def close(self) -> None:
-        """Begin no further call, and wait for the one that is under way. May be repeated."""
+    def close(self, timeout_s: float) -> None:
+        """Begin no further call, and wait so long for the one that is under way. May be repeated."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while call := self._next():
